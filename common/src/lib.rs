@@ -1,0 +1,3 @@
+//! What coinflow's two daemons share. It knows no PostgreSQL and no HTTP, and Kafka only behind the feature `kafka`.
+
+pub mod orderbook;

@@ -1,0 +1,125 @@
+//! Points in time, in UTC.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A point in time: microseconds since 1970-01-01 00:00:00 UTC, within the years 0 to 9999.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+/// A text that is not an RFC 3339 time in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimestampError;
+
+impl fmt::Display for TimestampError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a time of the form 2026-11-23T10:00:00.123456Z")
+    }
+}
+
+impl std::error::Error for TimestampError {}
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+/// 0000-01-01T00:00:00Z.
+const MICROS_MIN: i64 = -719_528 * MICROS_PER_DAY;
+/// 9999-12-31T23:59:59.999999Z.
+const MICROS_MAX: i64 = 2_932_897 * MICROS_PER_DAY - 1;
+
+impl Timestamp {
+    /// From microseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`TimestampError`] outside the years 0 to 9999.
+    pub fn from_micros(micros: i64) -> Result<Self, TimestampError> {
+        if (MICROS_MIN..=MICROS_MAX).contains(&micros) { Ok(Self(micros)) } else { Err(TimestampError) }
+    }
+
+    /// From a system clock reading; times before 1970 or after 9999 are moved to these bounds.
+    #[must_use]
+    pub fn from_system(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Self(i64::try_from(since.as_micros()).unwrap_or(MICROS_MAX).min(MICROS_MAX))
+    }
+
+    /// Reads RFC 3339 in UTC (`Z`), with no, 3, 6 or up to 9 decimals; digits beyond the microsecond are cut.
+    ///
+    /// # Errors
+    /// [`TimestampError`]
+    pub fn parse(text: &str) -> Result<Self, TimestampError> {
+        // jiff accepts much more than RFC 3339, so the form is checked here: a digit for each 0 of the pattern.
+        const FORM: &[u8] = b"0000-00-00T00:00:00";
+        let bytes = text.as_bytes();
+        let (head, tail) = bytes.split_at_checked(FORM.len()).ok_or(TimestampError)?;
+        let fits = |(b, form): (&u8, &u8)| if *form == b'0' { b.is_ascii_digit() } else { b == form };
+        let fraction = match tail {
+            [b'Z'] => &[][..],
+            [b'.', fraction @ .., b'Z'] if (1..=9).contains(&fraction.len()) => fraction,
+            _ => return Err(TimestampError),
+        };
+        if !head.iter().zip(FORM).all(fits) || !fraction.iter().all(u8::is_ascii_digit) {
+            return Err(TimestampError);
+        }
+        let time: jiff::Timestamp = text.parse().map_err(|_| TimestampError)?;
+        // jiff rounds towards zero, which differs from cutting only before 1970.
+        Self::from_micros(time.as_nanosecond().div_euclid(1000).try_into().map_err(|_| TimestampError)?)
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Milliseconds since the Unix epoch, cut.
+    #[must_use]
+    pub fn as_millis(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// Days since 1970-01-01 in UTC.
+    #[must_use]
+    pub fn day(self) -> i64 {
+        self.0.div_euclid(MICROS_PER_DAY)
+    }
+
+    /// Later by so much; the bounds of the type hold.
+    #[must_use]
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(micros).min(MICROS_MAX))
+    }
+
+    /// Earlier by so much; the bounds of the type hold.
+    #[must_use]
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros).max(MICROS_MIN))
+    }
+
+    /// Displays with 3 decimals where that is exact, else with 6.
+    #[must_use]
+    pub fn short(self) -> impl fmt::Display {
+        Short(self)
+    }
+
+    fn write(self, f: &mut fmt::Formatter<'_>, decimals: usize) -> fmt::Result {
+        let time = jiff::Timestamp::from_microsecond(self.0).map_err(|_| fmt::Error)?;
+        write!(f, "{time:.decimals$}")
+    }
+}
+
+/// With six decimals: `2026-11-23T10:00:00.101532Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, 6)
+    }
+}
+
+struct Short(Timestamp);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decimals = if self.0.0 % 1000 == 0 { 3 } else { 6 };
+        self.0.write(f, decimals)
+    }
+}

@@ -1,3 +1,6 @@
 //! What coinflow's two daemons share. It knows no PostgreSQL and no HTTP, and Kafka only behind the feature `kafka`.
 
+pub mod config;
+pub mod daemon;
+pub mod logging;
 pub mod orderbook;

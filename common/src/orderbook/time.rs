@@ -102,6 +102,12 @@ impl Timestamp {
         Short(self)
     }
 
+    /// With three decimals, cut: `2026-11-23T10:00:00.123Z`.
+    #[must_use]
+    pub fn to_millis_text(self) -> String {
+        Self(self.as_millis() * 1000).short().to_string()
+    }
+
     fn write(self, f: &mut fmt::Formatter<'_>, decimals: usize) -> fmt::Result {
         let time = jiff::Timestamp::from_microsecond(self.0).map_err(|_| fmt::Error)?;
         write!(f, "{time:.decimals$}")

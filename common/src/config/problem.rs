@@ -1,0 +1,133 @@
+//! What is wrong with a file, and where.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One problem, or one warning. Displays as `file:line:column: key: message`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    file: PathBuf,
+    /// Line and column, both from 1, the column in characters; none for the file as a whole.
+    place: Option<(usize, usize)>,
+    key: String,
+    message: String,
+    warning: bool,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, "{line}:{column}:")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, " {}:", self.key)?;
+        }
+        if self.warning {
+            write!(f, " warning:")?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
+
+/// Problems in file order. Displays as one line for each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// A problem of a file as a whole.
+    #[must_use]
+    pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
+        Self(vec![Problem {
+            file: path.to_owned(),
+            place: None,
+            key: String::new(),
+            message: message.into(),
+            warning: false,
+        }])
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+
+    /// Adds those of another file.
+    pub fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Collects the problems of one file while it is being read.
+#[derive(Debug)]
+pub(super) struct Sink<'a> {
+    file: &'a Path,
+    text: &'a str,
+    noted: RefCell<Vec<(usize, Problem)>>,
+}
+
+impl<'a> Sink<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+        Self { file, text, noted: RefCell::default() }
+    }
+
+    pub(super) fn problem(&self, span: Option<Range<usize>>, key: &str, message: impl Into<String>) {
+        self.note(span, key, message.into(), false);
+    }
+
+    pub(super) fn warning(&self, span: Option<Range<usize>>, key: &str, message: impl Into<String>) {
+        self.note(span, key, message.into(), true);
+    }
+
+    fn note(&self, span: Option<Range<usize>>, key: &str, message: String, warning: bool) {
+        let at = span.map(|span| span.start);
+        let problem = Problem {
+            file: self.file.to_owned(),
+            place: at.map(|at| self.place(at)),
+            key: key.to_owned(),
+            message,
+            warning,
+        };
+        self.noted.borrow_mut().push((at.unwrap_or(0), problem));
+    }
+
+    /// Line and column of a byte offset.
+    pub(super) fn place(&self, offset: usize) -> (usize, usize) {
+        let mut offset = offset.min(self.text.len());
+        while !self.text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let before = &self.text[..offset];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+        (line, before[line_start..].chars().count() + 1)
+    }
+
+    /// The problems and the warnings, each in file order.
+    pub(super) fn finish(self) -> (Problems, Problems) {
+        let mut noted = self.noted.into_inner();
+        noted.sort_by_key(|(at, _)| *at);
+        let (warnings, problems) = noted.into_iter().map(|(_, problem)| problem).partition(|problem| problem.warning);
+        (Problems(problems), Problems(warnings))
+    }
+}

@@ -1,1 +1,2 @@
+mod exchange;
 fn main() {}

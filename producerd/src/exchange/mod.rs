@@ -1,0 +1,113 @@
+//! What differs between exchanges: one file for each API, all of it pure, and one line in [`APIS`].
+
+mod bithumb;
+mod bithumb_legacy;
+mod error;
+mod json;
+mod symbol;
+
+use std::fmt;
+use std::time::Duration;
+
+use coinflow_common::orderbook::{Level, Market, Timestamp};
+
+pub(crate) use error::ExchangeError;
+pub(crate) use symbol::parse_symbol;
+
+/// Every API that this version polls, the default of an exchange first.
+pub(crate) const APIS: &[&Api] = &[&bithumb::API, &bithumb_legacy::API];
+
+/// One API of one exchange: what the configuration has to know of it, and how to speak it.
+pub(crate) struct Api {
+    pub(crate) exchange: &'static str,
+    /// The word for it in `api = "…"`.
+    pub(crate) name: &'static str,
+    pub(crate) base_url: &'static str,
+    /// The exchange's own limit in requests per second and address, which holds on the host of `base_url`.
+    pub(crate) requests_per_second_limit: u32,
+    pub(crate) requests_per_second: u32,
+    pub(crate) markets_per_request: usize,
+    pub(crate) markets_per_request_max: usize,
+    /// Most levels of a side that it ever sends.
+    pub(crate) levels: usize,
+    pub(crate) adapter: &'static dyn Adapter,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.exchange, self.name)
+    }
+}
+
+impl PartialEq for Api {
+    fn eq(&self, other: &Self) -> bool {
+        (self.exchange, self.name) == (other.exchange, other.name)
+    }
+}
+
+/// The exchanges, each once.
+pub(crate) fn exchanges() -> impl Iterator<Item = &'static str> {
+    let mut seen: Vec<&str> = APIS.iter().map(|api| api.exchange).collect();
+    seen.dedup();
+    seen.into_iter()
+}
+
+/// The APIs of one exchange, its default first.
+pub(crate) fn apis_of(exchange: &str) -> impl Iterator<Item = &'static Api> + use<'_> {
+    APIS.iter().copied().filter(move |api| api.exchange == exchange)
+}
+
+/// How to speak one API: markets to requests, replies to books. Pure functions.
+///
+/// A path starts with `/` and is appended to the base URL, query and all.
+pub(crate) trait Adapter: Sync {
+    /// The request for the books of these markets.
+    fn book_path(&self, markets: &[Market]) -> String;
+
+    /// The books in a reply, one result for each of `markets` and in their order.
+    ///
+    /// # Errors
+    /// What concerns the reply as a whole; then no book of it counts.
+    fn parse_books(&self, reply: &Reply<'_>, markets: &[Market]) -> Result<Vec<BookResult>, ExchangeError>;
+
+    /// The requests whose replies together list every market.
+    fn list_paths(&self) -> &'static [&'static str];
+
+    /// The markets that the reply to the list request `path` names.
+    ///
+    /// # Errors
+    /// What is wrong with the reply.
+    fn parse_list(&self, path: &str, reply: &Reply<'_>) -> Result<Vec<Market>, ExchangeError>;
+}
+
+/// An HTTP reply whose whole body has arrived.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reply<'a> {
+    pub(crate) status: u16,
+    pub(crate) body: &'a [u8],
+}
+
+/// A book as the exchange sent it: unsorted, with padding and ghosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Book {
+    pub(crate) exchange_ts: Option<Timestamp>,
+    pub(crate) asks: Vec<Level>,
+    pub(crate) bids: Vec<Level>,
+}
+
+pub(crate) type BookResult = Result<Book, ExchangeError>;
+
+/// How long Bithumb blocks an address that went over its limit.
+const BITHUMB_HOLD: Duration = Duration::from_secs(60);
+
+/// What the HTTP status alone says about a reply of Bithumb, of either generation.
+///
+/// How a refusal looks is not documented: 429 is what the gateway behind its headers sends, 403 what its error page
+/// lists, and 418 what other Korean exchanges send to who goes on.
+fn bithumb_status(status: u16) -> Result<(), ExchangeError> {
+    match status {
+        403 | 418 | 429 => Err(ExchangeError::RateLimited { refusal: format!("HTTP {status}"), hold: BITHUMB_HOLD }),
+        500.. => Err(ExchangeError::Status(status)),
+        _ => Ok(()),
+    }
+}

@@ -2,5 +2,7 @@
 
 pub mod config;
 pub mod daemon;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod logging;
 pub mod orderbook;

@@ -74,3 +74,6 @@ fn read_text(path: &Path) -> Result<String, String> {
         format!("line {line} is not UTF-8 text")
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,3 +245,115 @@ impl fmt::Debug for Decimal {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(text: &str) -> Result<String, DecimalError> {
+        Decimal::parse_plain(text).map(|decimal| decimal.to_string())
+    }
+
+    fn exchange(text: &str) -> Result<String, DecimalError> {
+        Decimal::parse_exchange(text).map(|decimal| decimal.to_string())
+    }
+
+    #[test]
+    fn plain_notation_keeps_every_digit() {
+        for text in [
+            "0",
+            "0.0000",
+            "1",
+            "1.50",
+            "157123000",
+            "0.00000050",
+            "0.000000000000000001",
+            "18446744073709551615",
+            "18446744073709551616",
+            "99999999999999999999.999999999999999999",
+            "10000000000000000000.000000000000000001",
+        ] {
+            assert_eq!(plain(text).as_deref(), Ok(text));
+            assert_eq!(exchange(text).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn exponents_become_plain_with_scale_decimals_less_exponent() {
+        for (text, expected) in [
+            ("1.16539E8", "116539000"),
+            ("1.0E8", "100000000"),
+            ("5.0E-7", "0.00000050"),
+            ("7.9276E-4", "0.00079276"),
+            ("1.4e-7", "0.00000014"),
+            ("1e+3", "1000"),
+            ("1.23456E2", "123.456"),
+            ("1.50E0", "1.50"),
+            ("0E5", "0"),
+            ("0.0E-3", "0.0000"),
+            ("1E19", "10000000000000000000"),
+            ("123E-18", "0.000000000000000123"),
+            ("0.00000000000000000001E20", "1"),
+            ("100E-19", "0.0000000000000000100"),
+        ] {
+            let expected = if text == "100E-19" { Err(DecimalError::FractionDigits) } else { Ok(expected.to_owned()) };
+            assert_eq!(exchange(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn leading_zeros_say_nothing() {
+        assert_eq!(plain("007").as_deref(), Ok("7"));
+        assert_eq!(plain(&format!("{}1.5", "0".repeat(1000))).as_deref(), Ok("1.5"));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        use DecimalError::{Exponent, FractionDigits, IntegerDigits, NotADecimal};
+        for (text, error) in [
+            ("", NotADecimal),
+            (" 1", NotADecimal),
+            ("1 ", NotADecimal),
+            ("-1", NotADecimal),
+            ("+1", NotADecimal),
+            ("-0", NotADecimal),
+            (".5", NotADecimal),
+            ("5.", NotADecimal),
+            ("1,5", NotADecimal),
+            ("1.5.5", NotADecimal),
+            ("0x10", NotADecimal),
+            ("NaN", NotADecimal),
+            ("Infinity", NotADecimal),
+            ("null", NotADecimal),
+            ("\u{0661}", NotADecimal),
+            ("1E5", Exponent),
+            ("100000000000000000000", IntegerDigits),
+            ("0.0000000000000000001", FractionDigits),
+            ("1.0000000000000000000", FractionDigits),
+        ] {
+            assert_eq!(plain(text), Err(error), "{text:?}");
+        }
+        for (text, error) in [
+            ("1E", NotADecimal),
+            ("1E+", NotADecimal),
+            ("1E5x", NotADecimal),
+            ("E5", NotADecimal),
+            ("1E20", IntegerDigits),
+            ("1e100000", IntegerDigits),
+            ("1e99999999999999999999", IntegerDigits),
+            ("1e-99999999999999999999", FractionDigits),
+            ("1E-19", FractionDigits),
+        ] {
+            assert_eq!(exchange(text), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn order_is_by_value_across_scales() {
+        let decimal = |text| Decimal::parse_plain(text).expect("a decimal");
+        assert_eq!(decimal("1.5"), decimal("1.50"));
+        assert!(decimal("1.49") < decimal("1.5"));
+        assert!(decimal("99999999999999999999") > decimal("0.000000000000000001"));
+        assert!(decimal("0.000").is_zero());
+    }
+}

@@ -95,3 +95,33 @@ impl fmt::Display for SideError {
 }
 
 impl std::error::Error for SideError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels(texts: &[(&str, &str)]) -> Vec<Level> {
+        let decimal = |text| Decimal::parse_plain(text).expect("a decimal");
+        texts.iter().map(|(price, quantity)| Level { price: decimal(price), quantity: decimal(quantity) }).collect()
+    }
+
+    #[test]
+    fn tidy_leaves_out_padding_and_ghosts_and_sorts() {
+        let mut asks = levels(&[("0", "0"), ("3", "1"), ("1", "0.0000"), ("2", "1"), ("2", "2")]);
+        let mut bids = asks.clone();
+        Side::Asks.tidy(&mut asks, 30);
+        Side::Bids.tidy(&mut bids, 2);
+        assert_eq!(asks, levels(&[("2", "1"), ("2", "2"), ("3", "1")]));
+        assert_eq!(bids, levels(&[("3", "1"), ("2", "1")]));
+    }
+
+    #[test]
+    fn check_names_the_level() {
+        let check = |side: Side, texts: &[(&str, &str)]| side.check(&levels(texts));
+        assert_eq!(check(Side::Asks, &[]), Ok(()));
+        assert_eq!(check(Side::Asks, &[("1", "1"), ("1", "1"), ("2", "1")]), Ok(()));
+        assert_eq!(check(Side::Bids, &[("1", "1"), ("2", "1")]), Err(SideError::Order(1)));
+        assert_eq!(check(Side::Asks, &[("1", "1"), ("0", "1")]), Err(SideError::ZeroPrice(1)));
+        assert_eq!(check(Side::Asks, &[("1", "0.00")]), Err(SideError::ZeroQuantity(0)));
+    }
+}

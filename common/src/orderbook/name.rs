@@ -103,3 +103,28 @@ impl fmt::Display for Market {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["KRW-BTC", "BTC-ETH", "KRW-1INCH"] {
+            assert_eq!(Market::parse(good).expect("a market").as_str(), good);
+        }
+        for bad in ["", "KRW", "KRW-", "-BTC", "krw-btc", "KRW_BTC", "KRW-BTC-X", "KRW-BT C", "KRW-비트", "KRW-B\0"] {
+            assert_eq!(Market::parse(bad), Err(NameError::Market), "{bad:?}");
+        }
+        assert!(Exchange::parse("bithumb").is_ok());
+        for bad in ["", "Bithumb", "1x", "a b", "a.b"] {
+            assert_eq!(Exchange::parse(bad), Err(NameError::Exchange), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn quote_and_base() {
+        let market = Market::parse("KRW-BTC").expect("a market");
+        assert_eq!((market.quote(), market.base()), ("KRW", "BTC"));
+    }
+}

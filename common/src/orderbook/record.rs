@@ -172,7 +172,8 @@ impl<'de> Visitor<'de> for RecordVisitor {
                 "exchange_ts" => once(&mut exchange_ts, "exchange_ts", optional_time(&mut map, "exchange_ts")?)?,
                 "requested_at" => once(&mut requested_at, "requested_at", optional_time(&mut map, "requested_at")?)?,
                 "received_at" => {
-                    once(&mut received_at, "received_at", text(&mut map, "received_at", Timestamp::parse)?)?
+                    let at = text(&mut map, "received_at", Timestamp::parse)?;
+                    once(&mut received_at, "received_at", at)?;
                 }
                 "run" => once(&mut run, "run", text(&mut map, "run", Uuid::try_parse)?)?,
                 "sequence" => {
@@ -338,3 +339,6 @@ fn decimal<'de, A: SeqAccess<'de>>(seq: &mut A, field: &str) -> Result<Decimal, 
         .ok_or_else(|| A::Error::custom(format_args!("{field} is missing")))?;
     Decimal::parse_plain(&text).map_err(|error| in_field(field, format_args!("{:?} {error}", clip(&text))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! The state of one Kafka cluster as its client sees it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use serde::Deserialize;
+
+use crate::orderbook::Timestamp;
+
+/// So many statistics in a row without a connected broker make a cluster unreachable: a single one may have been
+/// taken while a connection that had idled too long was made anew.
+const SILENT_STATISTICS_MAX: u32 = 2;
+/// librdkafka repeats itself; a line of one kind is passed on at most once in this time, else at debug level.
+const REPEAT_AFTER: Duration = Duration::from_secs(60);
+
+/// Whether the cluster can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Not known yet.
+    Starting,
+    Up,
+    /// Since then.
+    Down(Timestamp),
+}
+
+/// One Kafka cluster: fed by a client's callbacks, read by STATUS. Logs one line per change of state.
+#[derive(Debug)]
+pub struct Cluster {
+    name: String,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    silent_statistics: u32,
+    last_error: String,
+    fatal: Option<String>,
+    logged: HashMap<String, Instant>,
+}
+
+/// The part of librdkafka's statistics that is read here (its STATISTICS.md).
+#[derive(Deserialize)]
+struct Statistics {
+    #[serde(default)]
+    brokers: HashMap<String, Broker>,
+}
+
+#[derive(Deserialize)]
+struct Broker {
+    state: String,
+}
+
+/// What the connections to the brokers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connections {
+    Some,
+    /// None, and none is wanted: librdkafka connects when it has something to say.
+    Idle,
+    None,
+}
+
+impl Cluster {
+    /// `name` stands in log lines, such as the brokers' addresses.
+    pub fn new(name: impl Into<String>) -> Self {
+        let inner = Inner {
+            state: State::Starting,
+            silent_statistics: 0,
+            last_error: "no broker has answered".to_owned(),
+            fatal: None,
+            logged: HashMap::new(),
+        };
+        Self { name: name.into(), inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic ends the process, so no half-made state is ever seen here.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.lock().state
+    }
+
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.state() == State::Up
+    }
+
+    /// An error after which the client is of no use any more.
+    #[must_use]
+    pub fn fatal(&self) -> Option<String> {
+        self.lock().fatal.clone()
+    }
+
+    /// For STATUS: `Kafka up`, or since when and why it is not.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let inner = self.lock();
+        match inner.state {
+            State::Starting => "Kafka not reached yet".to_owned(),
+            State::Up => "Kafka up".to_owned(),
+            State::Down(since) => format!("Kafka down since {}: {}", since.to_clock_text(), inner.last_error),
+        }
+    }
+
+    /// To be called from `ClientContext::stats_raw`.
+    pub fn stats(&self, raw: &[u8]) {
+        let Ok(statistics) = serde_json::from_slice::<Statistics>(raw) else { return };
+        let connections = connections(statistics.brokers.values().map(|broker| broker.state.as_str()));
+        self.connections(connections, Timestamp::from_system(SystemTime::now()));
+    }
+
+    fn connections(&self, connections: Connections, now: Timestamp) {
+        let mut inner = self.lock();
+        let before = inner.state;
+        inner.observe(connections, now);
+        match (before, inner.state) {
+            (State::Starting | State::Down(_), State::Up) => log::info!("kafka is reachable brokers={}", self.name),
+            (State::Starting | State::Up, State::Down(_)) => {
+                log::warn!("kafka is not reachable brokers={} err={:?}", self.name, inner.last_error);
+            }
+            _ => {}
+        }
+    }
+
+    /// To be called from `ClientContext::error`. Remembers the reason; the line comes with the change of state.
+    pub fn error(&self, error: &KafkaError, reason: &str) {
+        log::debug!("kafka client error brokers={} err={error} reason={reason:?}", self.name);
+        self.lock().last_error = short_reason(reason).to_owned();
+    }
+
+    /// To be called when the client says that it has had a fatal error.
+    pub fn set_fatal(&self, reason: String) {
+        self.lock().fatal = Some(reason);
+    }
+
+    /// To be called from `ClientContext::log`.
+    pub fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let level = self.lock().level_of(level, facility, Instant::now());
+        log::log!(target: "librdkafka", level, "{facility} {message} brokers={}", self.name);
+    }
+}
+
+fn connections<'a>(states: impl Iterator<Item = &'a str>) -> Connections {
+    let mut result = Connections::Idle;
+    for state in states {
+        match state {
+            "UP" | "UPDATE" => return Connections::Some,
+            "INIT" => {}
+            _ => result = Connections::None,
+        }
+    }
+    result
+}
+
+/// librdkafka puts addresses before and statistics behind the reason.
+fn short_reason(reason: &str) -> &str {
+    let reason = reason.split(" (after ").next().unwrap_or(reason);
+    reason.rsplit("/bootstrap: ").next().unwrap_or(reason)
+}
+
+impl Inner {
+    fn observe(&mut self, connections: Connections, now: Timestamp) {
+        match connections {
+            Connections::Some => {
+                self.silent_statistics = 0;
+                self.state = State::Up;
+            }
+            Connections::Idle => {}
+            Connections::None => {
+                self.silent_statistics += 1;
+                let already = matches!(self.state, State::Down(_));
+                if self.silent_statistics >= SILENT_STATISTICS_MAX && !already {
+                    self.state = State::Down(now);
+                }
+            }
+        }
+    }
+
+    /// Our own lines tell about connections, once per change; librdkafka's tell about each try.
+    fn level_of(&mut self, level: RDKafkaLogLevel, facility: &str, now: Instant) -> log::Level {
+        let level = match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => log::Level::Error,
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => log::Level::Warn,
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => log::Level::Debug,
+            RDKafkaLogLevel::Debug => log::Level::Trace,
+        };
+        let about_connections = matches!(facility, "FAIL" | "ERROR" | "BROKERFAIL" | "GETADDR" | "REQTMOUT");
+        match self.logged.get(facility) {
+            _ if level > log::Level::Warn => level,
+            _ if about_connections => log::Level::Debug,
+            Some(last) if now.saturating_duration_since(*last) < REPEAT_AFTER => log::Level::Debug,
+            _ => {
+                self.logged.insert(facility.to_owned(), now);
+                level
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_down_after_two_silent_statistics_and_up_after_one_connection() {
+        let cluster = Cluster::new("localhost:9092");
+        let at = |second: i64| Timestamp::from_micros(second * 1_000_000).expect("in range");
+        let mut seen = Vec::new();
+        use Connections::{Idle, None, Some};
+        for (second, connections) in (0..).zip([Idle, None, None, None, Some, None, Some, Idle]) {
+            cluster.connections(connections, at(second));
+            seen.push(cluster.state());
+        }
+        use State::{Down, Starting, Up};
+        assert_eq!(seen, [Starting, Starting, Down(at(2)), Down(at(2)), Up, Up, Up, Up]);
+    }
+
+    #[test]
+    fn broker_states() {
+        for (states, expected) in [
+            (&["UP", "DOWN"][..], Connections::Some),
+            (&["INIT", "TRY_CONNECT"], Connections::None),
+            (&["INIT", "INIT"], Connections::Idle),
+            (&[], Connections::Idle),
+        ] {
+            assert_eq!(connections(states.iter().copied()), expected, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn librdkafka_does_not_flood_the_log() {
+        let cluster = Cluster::new("localhost:9092");
+        let now = Instant::now();
+        let mut inner = cluster.lock();
+        assert_eq!(inner.level_of(RDKafkaLogLevel::Error, "FAIL", now), log::Level::Debug);
+        assert_eq!(inner.level_of(RDKafkaLogLevel::Warning, "CONFWARN", now), log::Level::Warn);
+        assert_eq!(inner.level_of(RDKafkaLogLevel::Warning, "CONFWARN", now), log::Level::Debug);
+        assert_eq!(inner.level_of(RDKafkaLogLevel::Warning, "CONFWARN", now + REPEAT_AFTER), log::Level::Warn);
+        assert_eq!(inner.level_of(RDKafkaLogLevel::Info, "GRPJOIN", now), log::Level::Debug);
+    }
+
+    #[test]
+    fn the_reason_is_what_matters() {
+        let reason = "127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)";
+        assert_eq!(short_reason(reason), "Connect to ipv4#127.0.0.1:9092 failed: Connection refused");
+    }
+}

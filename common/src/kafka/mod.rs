@@ -1,0 +1,7 @@
+//! What both Kafka clients share: settings, secrets, librdkafka's log, and one line per change of state.
+
+mod cluster;
+mod settings;
+
+pub use cluster::{Cluster, State};
+pub use settings::{ClusterConfig, Overrides, Role, client_config, read_brokers};

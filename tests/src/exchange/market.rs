@@ -1,0 +1,293 @@
+//! The markets of the exchange and their state: what every exchange API serves its books from.
+
+use std::collections::HashMap;
+
+use super::api::{BookChange, BookOverride, Ghost, MarketChange};
+use super::book::{self, Book, Level, Profile, mix};
+use super::number::Number;
+
+/// Codes that tests rely on, with a price near the real one of late 2026: KRW with 4 decimals, BTC with 8.
+const KRW: [(&str, &str, i64); 24] = [
+    ("BTC", "Bitcoin", 1_571_230_000_000),
+    ("ETH", "Ethereum", 47_150_000_000),
+    ("XRP", "XRP", 31_200_000),
+    ("SOL", "Solana", 2_013_000_000),
+    ("DOGE", "Dogecoin", 2_341_000),
+    ("ADA", "Cardano", 6_520_000),
+    ("USDT", "Tether", 14_720_000),
+    ("TRX", "TRON", 4_131_000),
+    ("LINK", "Chainlink", 195_600_000),
+    ("AVAX", "Avalanche", 213_400_000),
+    ("SUI", "Sui", 24_310_000),
+    ("XLM", "Stellar Lumens", 3_622_000),
+    ("BCH", "Bitcoin Cash", 7_815_000_000),
+    ("DOT", "Polkadot", 33_510_000),
+    ("NEAR", "NEAR Protocol", 28_970_000),
+    ("UNI", "Uniswap", 89_420_000),
+    ("AAVE", "Aave", 2_684_000_000),
+    ("ETC", "Ethereum Classic", 221_700_000),
+    ("ATOM", "Cosmos", 38_240_000),
+    ("PEPE", "Pepe", 87),
+    ("SHIB", "Shiba Inu", 139),
+    ("WLD", "Worldcoin", 10_450_000),
+    ("SAND", "The Sandbox", 2_853_000),
+    ("KLAY", "Klaytn", 1_726_000),
+];
+/// Markets with few orders: the bid side is short.
+const THIN: [(&str, &str, i64); 2] = [("NFT", "APENFT", 6_100), ("BTT", "BitTorrent", 9_200)];
+const BTC: [(&str, &str, i64); 6] = [
+    ("ETH", "Ethereum", 3_001_000),
+    ("XRP", "XRP", 1_985),
+    ("SOL", "Solana", 128_120),
+    ("ADA", "Cardano", 1_687),
+    ("LINK", "Chainlink", 12_448),
+    ("DOT", "Polkadot", 2_132),
+];
+/// Generated KRW markets `KRW-G001`, …: together with the named ones more than 250, so that one call cannot name all.
+const GENERATED: u32 = 230;
+/// Room for what tests list.
+const MARKETS_MAX: usize = 2_000;
+
+/// The markets that exist at start, in the order in which the exchange lists them.
+pub(crate) fn profiles() -> Vec<Profile> {
+    let krw = KRW.iter().map(|&(base, name, price)| Profile::new(&format!("KRW-{base}"), name, 4, price, false));
+    let thin = THIN.iter().map(|&(base, name, price)| Profile::new(&format!("KRW-{base}"), name, 4, price, true));
+    let generated = (1..=GENERATED).map(|number| Profile::of_code(&format!("KRW-G{number:03}")));
+    let btc = BTC.iter().map(|&(base, name, price)| Profile::new(&format!("BTC-{base}"), name, 8, price, false));
+    krw.chain(thin).chain(generated).chain(btc).collect()
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Market {
+    pub(crate) profile: Profile,
+    pub(crate) listed: bool,
+    pub(crate) suspended: bool,
+    tick: u64,
+    timestamp_ms: u64,
+    ghost: Ghost,
+    padding: usize,
+    book: Option<BookOverride>,
+}
+
+impl Market {
+    fn new(profile: Profile) -> Market {
+        Market {
+            profile,
+            listed: true,
+            suspended: false,
+            tick: 0,
+            timestamp_ms: 0,
+            ghost: Ghost::Off,
+            padding: 0,
+            book: None,
+        }
+    }
+
+    /// (quote, base)
+    pub(crate) fn pair(&self) -> (&str, &str) {
+        self.profile.code.split_once('-').unwrap_or(("", &self.profile.code))
+    }
+}
+
+/// What of a market stands still in one read: faults F-01 and F-02.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Frozen {
+    #[default]
+    Nothing,
+    Timestamp,
+    Everything,
+}
+
+/// A book as one read sees it, before an API spells it.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) market: String,
+    pub(crate) timestamp_ms: u64,
+    /// JSON that a test wants to see in place of the timestamp.
+    pub(crate) timestamp_override: Option<String>,
+    pub(crate) book: Book,
+}
+
+#[derive(Debug)]
+pub(crate) struct Markets {
+    seed: u64,
+    markets: Vec<Market>,
+    index: HashMap<String, usize>,
+}
+
+impl Markets {
+    pub(crate) fn new(seed: u64) -> Markets {
+        let markets: Vec<Market> = profiles().into_iter().map(Market::new).collect();
+        let index = markets.iter().enumerate().map(|(at, market)| (market.profile.code.clone(), at)).collect();
+        Markets { seed, markets, index }
+    }
+
+    /// As at start, but no book's timestamp ever comes again.
+    pub(crate) fn reset(&mut self) {
+        let fresh = Markets::new(self.seed);
+        let old = std::mem::replace(self, fresh);
+        for market in old.markets {
+            if let Some(&at) = self.index.get(&market.profile.code) {
+                self.markets[at].timestamp_ms = market.timestamp_ms;
+            }
+        }
+    }
+
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &Market> {
+        self.markets.iter().filter(|market| market.listed)
+    }
+
+    pub(crate) fn is_listed(&self, code: &str) -> bool {
+        self.index.get(code).is_some_and(|&at| self.markets[at].listed)
+    }
+
+    pub(crate) fn list(&mut self, code: &str) -> Result<(), String> {
+        if !code.split_once('-').is_some_and(|(quote, base)| !quote.is_empty() && !base.is_empty()) || code.len() > 32 {
+            return Err(format!("{code:?} is not a market code; write QUOTE-BASE"));
+        }
+        self.at(code)?.listed = true;
+        Ok(())
+    }
+
+    pub(crate) fn delist(&mut self, code: &str) -> Result<(), String> {
+        let at = *self.index.get(code).ok_or_else(|| format!("no market {code}"))?;
+        self.markets[at].listed = false;
+        Ok(())
+    }
+
+    pub(crate) fn change(&mut self, change: MarketChange) -> Result<(), String> {
+        let at = *self.index.get(&change.market).ok_or_else(|| format!("no market {}", change.market))?;
+        let market = &mut self.markets[at];
+        market.ghost = change.ghost.unwrap_or(market.ghost);
+        market.padding = change.padding.unwrap_or(market.padding);
+        market.suspended = change.suspended.unwrap_or(market.suspended);
+        match change.book {
+            None => {}
+            Some(BookChange::Generated) => market.book = None,
+            Some(BookChange::Override(book)) => market.book = Some(book),
+        }
+        Ok(())
+    }
+
+    fn at(&mut self, code: &str) -> Result<&mut Market, String> {
+        let at = match self.index.get(code) {
+            Some(&at) => at,
+            None if self.markets.len() >= MARKETS_MAX => return Err(format!("more than {MARKETS_MAX} markets")),
+            None => {
+                self.markets.push(Market::new(Profile::of_code(code)));
+                self.index.insert(code.to_owned(), self.markets.len() - 1);
+                self.markets.len() - 1
+            }
+        };
+        Ok(&mut self.markets[at])
+    }
+
+    /// One read of a listed market at `now_ms`: its tick and its timestamp go on, unless frozen.
+    pub(crate) fn read(&mut self, code: &str, now_ms: u64, frozen: Frozen) -> Option<Snapshot> {
+        let seed = self.seed;
+        let at = *self.index.get(code)?;
+        let market = &mut self.markets[at];
+        if !market.listed {
+            return None;
+        }
+        if frozen != Frozen::Everything || market.tick == 0 {
+            market.tick += 1;
+        }
+        if frozen == Frozen::Nothing || market.timestamp_ms == 0 {
+            // The real one is 142 to 450 ms behind the clock.
+            let age_ms = 142 + mix(seed ^ market.tick) % 309;
+            market.timestamp_ms = (now_ms.saturating_sub(age_ms)).max(market.timestamp_ms + 1);
+        }
+        Some(market.snapshot(seed))
+    }
+
+    /// The same read of many markets, with one timestamp for all of them.
+    pub(crate) fn read_together(&mut self, codes: &[(String, Frozen)], now_ms: u64) -> (u64, Vec<Snapshot>) {
+        let mut snapshots: Vec<Snapshot> =
+            codes.iter().filter_map(|(code, frozen)| self.read(code, now_ms, *frozen)).collect();
+        let timestamp_ms = snapshots.iter().map(|snapshot| snapshot.timestamp_ms).max().unwrap_or(now_ms);
+        for snapshot in &mut snapshots {
+            snapshot.timestamp_ms = timestamp_ms;
+            if let Some(&at) = self.index.get(&snapshot.market) {
+                self.markets[at].timestamp_ms = timestamp_ms;
+            }
+        }
+        (timestamp_ms, snapshots)
+    }
+}
+
+impl Market {
+    fn snapshot(&self, seed: u64) -> Snapshot {
+        let mut book = book::book(seed, &self.profile, self.tick);
+        let mut timestamp_override = None;
+        if let Some(wanted) = &self.book {
+            let side = |levels: &[(String, String)]| -> Vec<Level> {
+                levels
+                    .iter()
+                    .map(|(price, quantity)| (Number::Verbatim(price.clone()), Number::Verbatim(quantity.clone())))
+                    .collect()
+            };
+            book = Book { asks: side(&wanted.asks), bids: side(&wanted.bids) };
+            timestamp_override.clone_from(&wanted.timestamp);
+        }
+        let ghost_at = match self.ghost {
+            Ghost::Off => None,
+            Ghost::Best => Some(0),
+            Ghost::Deep => Some(2),
+        };
+        if let Some(level) = ghost_at.and_then(|at| book.asks.get_mut(at)) {
+            level.1 = Number::ZERO;
+        }
+        book.bids.truncate(book.bids.len().saturating_sub(self.padding));
+        Snapshot { market: self.profile.code.clone(), timestamp_ms: self.timestamp_ms, timestamp_override, book }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_790_133_480_123;
+
+    fn timestamp(markets: &mut Markets, now_ms: u64, frozen: Frozen) -> u64 {
+        markets.read("KRW-BTC", now_ms, frozen).expect("KRW-BTC is listed").timestamp_ms
+    }
+
+    #[test]
+    fn timestamps_rise_even_when_the_clock_does_not() {
+        let mut markets = Markets::new(1);
+        let mut last = 0;
+        for now_ms in [NOW_MS, NOW_MS, NOW_MS - 5_000, NOW_MS + 1] {
+            let next = timestamp(&mut markets, now_ms, Frozen::Nothing);
+            assert!(next > last);
+            last = next;
+        }
+        assert_eq!(timestamp(&mut markets, NOW_MS + 5_000, Frozen::Timestamp), last);
+        markets.reset();
+        assert!(timestamp(&mut markets, NOW_MS, Frozen::Nothing) > last);
+    }
+
+    #[test]
+    fn frozen_parts_stand_still() {
+        let mut markets = Markets::new(1);
+        let first = markets.read("KRW-BTC", NOW_MS, Frozen::Nothing).expect("listed");
+        let same = markets.read("KRW-BTC", NOW_MS + 1000, Frozen::Everything).expect("listed");
+        assert_eq!((first.timestamp_ms, &first.book), (same.timestamp_ms, &same.book));
+        let moved = markets.read("KRW-BTC", NOW_MS + 2000, Frozen::Timestamp).expect("listed");
+        assert_eq!(first.timestamp_ms, moved.timestamp_ms);
+        assert_ne!(first.book, moved.book);
+    }
+
+    #[test]
+    fn markets_come_and_go() {
+        let mut markets = Markets::new(1);
+        assert!(markets.listed().filter(|market| market.pair().0 == "KRW").count() >= 250);
+        assert!(markets.read("KRW-NEW", NOW_MS, Frozen::Nothing).is_none());
+        markets.list("KRW-NEW").expect("a good code");
+        assert!(markets.read("KRW-NEW", NOW_MS, Frozen::Nothing).is_some());
+        markets.delist("KRW-NEW").expect("it is there");
+        assert!(markets.read("KRW-NEW", NOW_MS, Frozen::Nothing).is_none());
+        assert!(markets.list("KRWNEW").is_err());
+        assert!(markets.delist("KRW-NOPE").is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! When a whole exchange is left alone: after a refusal for its rate limit, and when nothing of it answers.
+
+use std::time::{Duration, Instant};
+
+use super::PollId;
+use crate::exchange::ExchangeError;
+
+/// So many failures in a row, over all markets, make an outage of the exchange out of troubles of markets.
+const FAILURES_MAX: u32 = 5;
+const DELAY_MIN: Duration = Duration::from_secs(1);
+const DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// Why an exchange is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    RateLimit,
+    Outage,
+}
+
+/// Lets polls through, or holds them off and after a while lets a single one probe.
+#[derive(Debug, Default)]
+pub(super) struct Breaker {
+    failures: u32,
+    closed: Option<Closed>,
+}
+
+#[derive(Debug)]
+struct Closed {
+    reason: Reason,
+    since: Instant,
+    until: Instant,
+    delay: Duration,
+    probe: Option<PollId>,
+}
+
+/// How long polls are held off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    Until(Instant),
+    /// Until the probe has ended.
+    Probing,
+}
+
+/// A change that the operator should hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Closed { reason: Reason, delay: Duration },
+    Opened { after: Duration },
+}
+
+impl Breaker {
+    /// Whether polls are held off, and how long.
+    pub(super) fn held(&self, now: Instant) -> Option<Held> {
+        let closed = self.closed.as_ref()?;
+        match closed.probe {
+            Some(_) => Some(Held::Probing),
+            None => (now < closed.until).then_some(Held::Until(closed.until)),
+        }
+    }
+
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.closed.as_ref().map(|closed| closed.reason)
+    }
+
+    /// Notes that a poll goes out. While the exchange is left alone, it is the probe.
+    pub(super) fn started(&mut self, id: PollId) {
+        if let Some(closed) = &mut self.closed {
+            closed.probe = Some(id);
+        }
+    }
+
+    /// Notes how a poll ended. `jitter` is from 0 to 1: producers that failed together do not come back together.
+    pub(super) fn ended(
+        &mut self,
+        now: Instant,
+        id: PollId,
+        error: Option<&ExchangeError>,
+        jitter: f64,
+    ) -> Option<Change> {
+        if let Some(ExchangeError::RateLimited { hold, .. }) = error {
+            return self.refused(now, *hold);
+        }
+        let is_outage = error.is_some_and(ExchangeError::is_outage);
+        self.failures = if is_outage { self.failures.saturating_add(1) } else { 0 };
+        match &mut self.closed {
+            None if self.failures >= FAILURES_MAX => {
+                self.close(now, Reason::Outage, jittered(DELAY_MIN, jitter));
+                Some(Change::Closed { reason: Reason::Outage, delay: DELAY_MIN })
+            }
+            None => None,
+            // What was under way before says nothing about now.
+            Some(closed) if closed.probe != Some(id) => None,
+            Some(closed) if is_outage => {
+                closed.probe = None;
+                closed.delay = (closed.delay * 2).clamp(DELAY_MIN, DELAY_MAX);
+                closed.until = now + jittered(closed.delay, jitter);
+                None
+            }
+            Some(closed) => {
+                let after = now.saturating_duration_since(closed.since);
+                self.closed = None;
+                Some(Change::Opened { after })
+            }
+        }
+    }
+
+    fn refused(&mut self, now: Instant, hold: Duration) -> Option<Change> {
+        match &mut self.closed {
+            Some(closed) if closed.reason == Reason::RateLimit => {
+                closed.until = closed.until.max(now + hold);
+                closed.probe = None;
+                None
+            }
+            _ => {
+                self.close(now, Reason::RateLimit, hold);
+                Some(Change::Closed { reason: Reason::RateLimit, delay: hold })
+            }
+        }
+    }
+
+    fn close(&mut self, now: Instant, reason: Reason, delay: Duration) {
+        self.closed = Some(Closed { reason, since: now, until: now + delay, delay: DELAY_MIN, probe: None });
+    }
+}
+
+/// From half of a delay to all of it.
+fn jittered(delay: Duration, jitter: f64) -> Duration {
+    delay.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Rig {
+        breaker: Breaker,
+        now: Instant,
+        next: u64,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            Self { breaker: Breaker::default(), now: Instant::now(), next: 0 }
+        }
+
+        fn poll(&mut self, error: Option<ExchangeError>) -> Option<Change> {
+            let id = PollId(self.next);
+            self.next += 1;
+            assert_eq!(self.breaker.held(self.now), None);
+            self.breaker.started(id);
+            self.breaker.ended(self.now, id, error.as_ref(), 1.0)
+        }
+
+        /// Waits until a poll may go out; how long that was, in seconds.
+        fn wait(&mut self) -> f64 {
+            let Some(Held::Until(until)) = self.breaker.held(self.now) else { panic!("not held") };
+            let waited = until - self.now;
+            self.now = until;
+            waited.as_secs_f64()
+        }
+    }
+
+    fn down() -> Option<ExchangeError> {
+        Some(ExchangeError::Status(502))
+    }
+
+    fn limited() -> Option<ExchangeError> {
+        Some(ExchangeError::RateLimited { refusal: "HTTP 429".to_owned(), hold: Duration::from_secs(60) })
+    }
+
+    #[test]
+    fn an_outage_backs_off_until_a_probe_is_answered() {
+        let mut rig = Rig::new();
+        for _ in 0..4 {
+            assert_eq!(rig.poll(down()), None);
+        }
+        assert_eq!(rig.poll(down()), Some(Change::Closed { reason: Reason::Outage, delay: DELAY_MIN }));
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            waits.push(rig.wait());
+            assert_eq!(rig.poll(down()), None);
+        }
+        assert_eq!(waits, [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
+        rig.wait();
+        assert_eq!(rig.poll(None), Some(Change::Opened { after: Duration::from_secs(121) }));
+        assert_eq!(rig.breaker.held(rig.now), None);
+    }
+
+    #[test]
+    fn any_answer_between_keeps_it_open() {
+        let mut rig = Rig::new();
+        for error in [down(), down(), down(), down(), Some(ExchangeError::UnknownMarket), down(), down(), down(), down()] {
+            assert_eq!(rig.poll(error), None);
+        }
+    }
+
+    #[test]
+    fn only_one_probe_at_a_time_and_only_its_answer_counts() {
+        let mut rig = Rig::new();
+        (0..5).for_each(|_| _ = rig.poll(down()));
+        rig.wait();
+        rig.breaker.started(PollId(100));
+        assert_eq!(rig.breaker.held(rig.now), Some(Held::Probing));
+        assert_eq!(rig.breaker.ended(rig.now, PollId(99), None, 1.0), None);
+        assert_eq!(rig.breaker.held(rig.now), Some(Held::Probing));
+        assert!(matches!(rig.breaker.ended(rig.now, PollId(100), None, 1.0), Some(Change::Opened { .. })));
+    }
+
+    #[test]
+    fn a_refusal_holds_and_is_told_once() {
+        let mut rig = Rig::new();
+        let told = Change::Closed { reason: Reason::RateLimit, delay: Duration::from_secs(60) };
+        assert_eq!(rig.poll(limited()), Some(told));
+        assert_eq!(rig.breaker.ended(rig.now, PollId(77), limited().as_ref(), 1.0), None);
+        assert_eq!(rig.wait(), 60.0);
+        assert_eq!(rig.poll(limited()), None);
+        assert_eq!(rig.wait(), 60.0);
+        assert_eq!(rig.poll(None), Some(Change::Opened { after: Duration::from_secs(120) }));
+    }
+
+    #[test]
+    fn jitter_shortens_by_half_at_most() {
+        assert_eq!(jittered(DELAY_MAX, 0.0), Duration::from_secs(15));
+        assert_eq!(jittered(DELAY_MAX, 1.0), DELAY_MAX);
+    }
+}

@@ -1,0 +1,374 @@
+//! Simulated runs: a clock that jumps from one tick to the next, and an exchange that answers after a while.
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn market(code: &str) -> Market {
+    Market::parse(code).unwrap()
+}
+
+fn watch(code: &str, interval: Duration) -> Watch {
+    Watch { market: market(code), interval }
+}
+
+/// `KRW-M0`, `KRW-M1`, …
+fn many(count: usize, interval: Duration) -> Vec<Watch> {
+    (0..count).map(|index| watch(&format!("KRW-M{index}"), interval)).collect()
+}
+
+const LIMITS: Limits =
+    Limits { requests_per_second: 1000, markets_per_request: 1, workers: 100, unknown_retry: Duration::from_secs(600) };
+
+type Answer = Box<dyn FnMut(Instant, &[Market]) -> (Duration, Outcome)>;
+
+/// A schedule, its clock, and what became of its polls.
+struct Rig {
+    schedule: Schedule,
+    start: Instant,
+    now: Instant,
+    answer: Answer,
+    flying: Vec<(Instant, PollId, Outcome)>,
+    polls: Vec<(Duration, Vec<String>)>,
+    events: Vec<Event>,
+    ticks: u64,
+}
+
+fn fine(markets: &[Market]) -> Outcome {
+    Ok(markets.iter().map(|_| Ok(())).collect())
+}
+
+impl Rig {
+    fn new(limits: Limits, answer: impl FnMut(Instant, &[Market]) -> (Duration, Outcome) + 'static) -> Self {
+        let start = Instant::now();
+        Self {
+            schedule: Schedule::new(limits, start),
+            start,
+            now: start,
+            answer: Box::new(answer),
+            flying: Vec::new(),
+            polls: Vec::new(),
+            events: Vec::new(),
+            ticks: 0,
+        }
+    }
+
+    /// An exchange that answers all within `latency`.
+    fn good(limits: Limits, latency: Duration) -> Self {
+        Self::new(limits, move |_, markets| (latency, fine(markets)))
+    }
+
+    fn tick(&mut self) {
+        self.ticks += 1;
+        for poll in self.schedule.tick(self.now) {
+            let codes = poll.markets.iter().map(|market| market.base().to_owned()).collect();
+            self.polls.push((self.now - self.start, codes));
+            let (latency, outcome) = (self.answer)(self.now, &poll.markets);
+            self.flying.push((self.now + latency, poll.id, outcome));
+        }
+        let counts = self.schedule.counts();
+        assert_eq!(
+            counts.due,
+            counts.done + counts.failed + counts.skipped.total() + self.schedule.in_flight() as u64,
+            "{counts:?}"
+        );
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            self.tick();
+            let landing = self.flying.iter().map(|(at, ..)| *at).min();
+            let next = self.schedule.next_tick(self.now).into_iter().chain(landing).min();
+            let Some(next) = next.filter(|next| *next < end) else { break };
+            assert!(next > self.now || landing == Some(self.now), "the schedule spins");
+            self.now = self.now.max(next);
+            let (landed, flying) = std::mem::take(&mut self.flying).into_iter().partition(|(at, ..)| *at <= self.now);
+            self.flying = flying;
+            let landed: Vec<(Instant, PollId, Outcome)> = landed;
+            for (_, id, outcome) in landed {
+                self.events.extend(self.schedule.ended(self.now, id, outcome, 1.0));
+            }
+        }
+        self.now = end;
+    }
+
+    /// When a market was polled.
+    fn times(&self, base: &str) -> Vec<Duration> {
+        self.polls.iter().filter(|(_, bases)| bases.iter().any(|b| b == base)).map(|(at, _)| *at).collect()
+    }
+}
+
+/// The widest gap between neighbours.
+fn widest(times: &[Duration]) -> Duration {
+    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap()
+}
+
+#[test]
+fn an_hour_without_drift() {
+    let mut rig = Rig::good(LIMITS, 130 * MS);
+    rig.schedule.watch(&many(17, SECOND), rig.now);
+    rig.run(3600 * SECOND);
+    let counts = rig.schedule.counts();
+    assert_eq!(counts.skipped, Skipped::default());
+    assert_eq!(rig.polls.len(), 17 * 3600);
+    for index in 0..17 {
+        let times = rig.times(&format!("M{index}"));
+        assert_eq!(times.len(), 3600);
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] == SECOND));
+    }
+}
+
+#[test]
+fn polls_are_spread_over_the_interval() {
+    let mut rig = Rig::good(LIMITS, 10 * MS);
+    rig.schedule.watch(&many(50, SECOND), rig.now);
+    rig.run(2 * SECOND);
+    let times: Vec<Duration> = rig.polls.iter().map(|(at, _)| *at).collect();
+    assert!(widest(&times) <= 40 * MS, "{:?}", widest(&times));
+}
+
+#[test]
+fn the_schedule_ticks_no_more_than_it_must() {
+    let mut rig = Rig::good(LIMITS, 10 * MS);
+    rig.schedule.watch(&many(50, SECOND), rig.now);
+    rig.run(60 * SECOND);
+    // One tick to start a poll and one when it lands.
+    assert!(rig.ticks <= 2 * 50 * 60 + 1, "{}", rig.ticks);
+}
+
+#[test]
+fn polls_of_one_group_never_overlap() {
+    let mut rig = Rig::good(LIMITS, 2500 * MS);
+    rig.schedule.watch(&[watch("KRW-BTC", SECOND)], rig.now);
+    rig.run(300 * SECOND);
+    let times = rig.times("BTC");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 3 * SECOND));
+    assert_eq!(rig.schedule.counts().skipped.overlap, 200);
+}
+
+#[test]
+fn a_poll_that_ends_just_after_the_point_still_lets_the_next_one_start() {
+    let mut rig = Rig::good(LIMITS, 1100 * MS);
+    rig.schedule.watch(&[watch("KRW-BTC", SECOND)], rig.now);
+    rig.run(10 * SECOND);
+    assert!(rig.schedule.counts().skipped.overlap <= 5);
+    assert!(rig.times("BTC").windows(2).all(|pair| pair[1] - pair[0] >= 1100 * MS));
+}
+
+#[test]
+fn a_machine_that_stood_still_skips_and_counts() {
+    let mut rig = Rig::good(LIMITS, 10 * MS);
+    rig.schedule.watch(&many(10, SECOND), rig.now);
+    rig.run(10 * SECOND);
+    rig.now += 3600 * SECOND;
+    rig.run(10 * SECOND);
+    let counts = rig.schedule.counts();
+    assert_eq!(counts.due, 10 * 3620);
+    let (done, late) = (counts.done, counts.skipped.late);
+    assert!((10 * 3600 - 5..=10 * 3600).contains(&late), "{late}");
+    assert!(done >= 195, "{done}");
+    // Back on the grid it was on before.
+    let times = rig.times("M3");
+    assert!(times.iter().rev().take(5).all(|at| (*at - times[0]).as_nanos() % SECOND.as_nanos() == 0));
+}
+
+#[test]
+fn the_rate_limit_skips_what_is_too_much_and_starves_nobody() {
+    let limits = Limits { requests_per_second: 20, ..LIMITS };
+    let mut rig = Rig::good(limits, 10 * MS);
+    rig.schedule.watch(&many(40, SECOND), rig.now);
+    rig.run(60 * SECOND);
+    assert!((1190..=1210).contains(&rig.polls.len()), "{}", rig.polls.len());
+    let counts = rig.schedule.counts();
+    assert!(counts.skipped.limit > 1100, "{counts:?}");
+    for index in 0..40 {
+        let times = rig.times(&format!("M{index}"));
+        assert!(times.len() >= 20, "M{index}: {}", times.len());
+    }
+}
+
+#[test]
+fn no_more_polls_in_flight_than_workers() {
+    let limits = Limits { workers: 2, ..LIMITS };
+    let mut rig = Rig::good(limits, 400 * MS);
+    rig.schedule.watch(&many(10, SECOND), rig.now);
+    for _ in 0..100 {
+        rig.run(33 * MS);
+        assert!(rig.schedule.in_flight() <= 2);
+    }
+    assert!(rig.schedule.counts().skipped.limit > 0);
+}
+
+#[test]
+fn a_reload_keeps_the_grid_of_what_stays() {
+    let mut rig = Rig::good(LIMITS, 30 * MS);
+    let first = many(50, SECOND);
+    assert_eq!(rig.schedule.watch(&first, rig.now), Diff { added: 50, ..Diff::default() });
+    rig.run(10_300 * MS);
+    for round in 0..20 {
+        // Takes out ten, puts in ten others, and changes the interval of one.
+        let mut wanted: Vec<Watch> = first[10..].to_vec();
+        wanted.extend((0..10).map(|index| watch(&format!("KRW-N{index}X{round}"), SECOND)));
+        wanted[0].interval = if round % 2 == 0 { 500 * MS } else { SECOND };
+        let diff = rig.schedule.watch(&wanted, rig.now);
+        assert_eq!(diff, Diff { added: 10, removed: 10, changed: 1, unchanged: 39 });
+        rig.run(777 * MS);
+    }
+    for index in 11..50 {
+        let times = rig.times(&format!("M{index}"));
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] == SECOND), "M{index}");
+    }
+}
+
+#[test]
+fn batches_keep_their_members() {
+    let limits = Limits { markets_per_request: 4, ..LIMITS };
+    let mut rig = Rig::good(limits, 30 * MS);
+    rig.schedule.watch(&many(10, SECOND), rig.now);
+    rig.run(SECOND);
+    let mut sizes: Vec<usize> = rig.polls.iter().map(|(_, markets)| markets.len()).collect();
+    sizes.sort();
+    assert_eq!(sizes, [2, 4, 4]);
+    let mut wanted = many(10, SECOND);
+    wanted.remove(1);
+    wanted.push(watch("KRW-NEW", SECOND));
+    rig.schedule.watch(&wanted, rig.now);
+    rig.polls.clear();
+    rig.run(SECOND);
+    let mut groups: Vec<String> = rig.polls.iter().map(|(_, markets)| markets.join(" ")).collect();
+    groups.sort();
+    assert_eq!(groups, ["M0 M2 M3 NEW", "M4 M5 M6 M7", "M8 M9"]);
+}
+
+#[test]
+fn a_market_that_moves_while_it_is_polled_is_not_polled_twice() {
+    let mut rig = Rig::good(LIMITS, 900 * MS);
+    rig.schedule.watch(&[watch("KRW-BTC", SECOND)], rig.now);
+    while rig.polls.is_empty() {
+        rig.run(10 * MS);
+    }
+    rig.schedule.watch(&[watch("KRW-BTC", 100 * MS)], rig.now);
+    rig.run(850 * MS);
+    assert_eq!(rig.polls.len(), 1);
+    rig.schedule.watch(&[], rig.now);
+    rig.run(SECOND);
+    assert_eq!(rig.schedule.counts().done, 1);
+    assert_eq!(rig.schedule.in_flight(), 0);
+    assert_eq!(rig.schedule.next_tick(rig.now), None);
+}
+
+/// An exchange that fails every request which names a market of `unknown`.
+fn knows_all_but(unknown: &'static [&'static str]) -> impl FnMut(Instant, &[Market]) -> (Duration, Outcome) {
+    move |_, markets| {
+        let bad = markets.iter().any(|market| unknown.contains(&market.base()));
+        (20 * MS, if bad { Err(ExchangeError::UnknownMarket) } else { fine(markets) })
+    }
+}
+
+#[test]
+fn an_unknown_market_is_left_out_and_tried_again() {
+    let start = Instant::now();
+    let mut rig = Rig::new(LIMITS, move |now, markets| {
+        let is_listed = markets[0].base() != "NOPE" || now - start > 1500 * SECOND;
+        (20 * MS, if is_listed { fine(markets) } else { Err(ExchangeError::UnknownMarket) })
+    });
+    rig.schedule.watch(&[watch("KRW-BTC", SECOND), watch("KRW-NOPE", SECOND)], rig.now);
+    rig.run(1400 * SECOND);
+    assert_eq!(rig.schedule.unknown_markets().map(Market::as_str).collect::<Vec<_>>(), ["KRW-NOPE"]);
+    assert_eq!(rig.times("NOPE").len(), 3);
+    rig.run(1000 * SECOND);
+    assert_eq!(rig.times("BTC").len(), 2400);
+    let times = rig.times("NOPE");
+    assert!((590..=600).contains(&(times.len() - 4)), "{}", times.len());
+    // Its grid is the old one.
+    assert_eq!((times[9] - times[0]).as_nanos() % SECOND.as_nanos(), 0);
+    let market = market("KRW-NOPE");
+    let retry = LIMITS.unknown_retry;
+    assert_eq!(rig.events, [Event::Unknown { market: market.clone(), retry }, Event::Known { market }]);
+    assert_eq!(rig.schedule.counts().skipped, Skipped::default());
+}
+
+#[test]
+fn a_batch_is_searched_for_the_unknown_ones() {
+    let limits = Limits { markets_per_request: 100, ..LIMITS };
+    let mut rig = Rig::new(limits, knows_all_but(&["M13", "M77"]));
+    rig.schedule.watch(&many(100, SECOND), rig.now);
+    rig.run(3 * SECOND);
+    let mut unknown: Vec<&str> = rig.schedule.unknown_markets().map(Market::base).collect();
+    unknown.sort();
+    assert_eq!(unknown, ["M13", "M77"]);
+    assert_eq!(rig.events.len(), 2);
+    // All others are served in the search already, within an interval of the first failure.
+    let first = rig.polls[0].0;
+    for index in (0..100).filter(|index| ![13, 77].contains(index)) {
+        let served = rig.times(&format!("M{index}")).iter().filter(|at| **at - first < SECOND).count();
+        assert!(served >= 2, "M{index}");
+    }
+    rig.run(60 * SECOND);
+    assert_eq!(rig.polls.last().unwrap().1.len(), 98);
+    // One request for each of the two and for each half on the way to them.
+    assert!(rig.schedule.counts().failed <= 2 * 7 + 1, "{:?}", rig.schedule.counts());
+}
+
+#[test]
+fn a_market_that_fails_keeps_its_schedule_and_is_told_once() {
+    let mut rig = Rig::new(LIMITS, |_, markets| {
+        let error = ExchangeError::BadReply("empty body".to_owned());
+        (20 * MS, if markets[0].base() == "ETH" { Err(error) } else { fine(markets) })
+    });
+    rig.schedule.watch(&[watch("KRW-BTC", SECOND), watch("KRW-ETH", SECOND)], rig.now);
+    rig.run(60 * SECOND);
+    assert_eq!(rig.times("ETH").len(), 60);
+    assert_eq!(rig.times("BTC").len(), 60);
+    let error = ExchangeError::BadReply("empty body".to_owned());
+    assert_eq!(rig.events, [Event::Failed { markets: vec![market("KRW-ETH")], error }]);
+    rig.answer = Box::new(|_, markets| (20 * MS, fine(markets)));
+    rig.run(10 * SECOND);
+    assert_eq!(rig.events[1..], [Event::Back { markets: vec![market("KRW-ETH")], failures: 60 }]);
+}
+
+#[test]
+fn an_exchange_that_is_down_is_probed() {
+    let mut rig = Rig::new(LIMITS, |_, _| (20 * MS, Err(ExchangeError::Status(502))));
+    rig.schedule.watch(&many(17, SECOND), rig.now);
+    rig.run(300 * SECOND);
+    // Five failures, then probes 1, 2, 4, 8, 16, 30, 30, … seconds apart.
+    assert!((15..=20).contains(&rig.polls.len()), "{}", rig.polls.len());
+    assert_eq!(rig.events.len(), 5, "{:?}", rig.events);
+    assert!(matches!(rig.events[4], Event::Held { reason: Reason::Outage, .. }));
+    assert!(rig.schedule.counts().skipped.held > 5000);
+    rig.answer = Box::new(|_, markets| (20 * MS, fine(markets)));
+    rig.polls.clear();
+    rig.run(40 * SECOND);
+    assert!(matches!(rig.events[5], Event::Released { .. }));
+    let told_again = rig.events[6..].iter().map(|event| matches!(event, Event::Back { .. })).filter(|back| *back).count();
+    assert_eq!(told_again, 4);
+    assert_eq!(rig.schedule.held_for(), None);
+}
+
+#[test]
+fn a_refusal_for_the_rate_holds_the_whole_exchange() {
+    let start = Instant::now();
+    let mut rig = Rig::new(LIMITS, move |now, markets| {
+        let refused = ExchangeError::RateLimited { refusal: "HTTP 429".to_owned(), hold: 60 * SECOND };
+        (20 * MS, if now - start < 10 * SECOND { Err(refused) } else { fine(markets) })
+    });
+    rig.schedule.watch(&many(17, SECOND), rig.now);
+    rig.run(59 * SECOND);
+    assert!(rig.polls.len() <= 2, "{:?}", rig.polls);
+    rig.run(11 * SECOND);
+    assert!(matches!(rig.events[..], [Event::Held { reason: Reason::RateLimit, .. }, Event::Released { .. }]));
+    assert!(rig.polls.len() > 100);
+}
+
+#[test]
+fn polls_abandoned_at_shutdown_have_failed() {
+    let mut rig = Rig::good(LIMITS, 3 * SECOND);
+    rig.schedule.watch(&many(5, SECOND), rig.now);
+    rig.run(SECOND);
+    assert_eq!(rig.schedule.abandon(), 5);
+    let counts = rig.schedule.counts();
+    assert_eq!(counts.due, counts.done + counts.failed + counts.skipped.total());
+}

@@ -1,1 +1,3 @@
-fn main() {}
+//! End-to-end tests on real servers, in one program.
+
+mod launchers;

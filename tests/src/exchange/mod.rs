@@ -35,6 +35,8 @@ use std::io;
 pub use client::ExchangeControl;
 pub use number::Spelling;
 
+pub(crate) use book::fnv as fingerprint;
+
 /// Which exchange is played. Two exchanges share paths, so that one server plays one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Venue {

@@ -1,0 +1,25 @@
+//! Launchers for real servers: each is an owned struct that ends its processes when dropped, and only those.
+//!
+//! They are bounded in time everywhere, take free ports and keep them over restarts, and live in folders of their own.
+
+mod daemon;
+mod exchange;
+mod kafka;
+mod kafka_client;
+mod kafka_jars;
+mod lines;
+mod notify;
+mod port;
+mod postgres;
+mod process;
+
+pub use daemon::{Daemon, Finished, Program};
+pub use exchange::ExchangeProcess;
+pub use kafka::{Kafka, KafkaOptions};
+pub use kafka_client::{KafkaClient, KafkaRecord};
+pub use lines::Lines;
+pub use notify::{Notify, NotifyMessage};
+pub use port::free_port;
+pub use postgres::{Postgres, PostgresOptions, StopMode};
+pub use process::Process;
+pub use rustix::process::Signal;

@@ -1,0 +1,128 @@
+//! The commands that ask an exchange once and print what it says.
+
+use std::io::{Write, stderr, stdout};
+use std::time::{Duration, Instant};
+
+use coinflow_common::daemon::Exit;
+use coinflow_common::orderbook::Market;
+use uuid::Uuid;
+
+use crate::books::{Received, order_book};
+use crate::config::{Config, ExchangeConfig, Files};
+use crate::exchange::{BookResult, ExchangeError, Reply};
+use crate::http::{Client, Fetched, Resolver};
+use crate::worker::fetch;
+
+/// One exchange, asked from this thread.
+struct Asker<'a> {
+    config: &'a ExchangeConfig,
+    client: Client,
+    next: Instant,
+}
+
+impl<'a> Asker<'a> {
+    fn new(config: &'a ExchangeConfig) -> std::io::Result<Self> {
+        let (resolver, lookups) = Resolver::new();
+        let name = format!("{:.11}-dns", config.exchange.as_str());
+        // It ends with the process: a look-up has no deadline.
+        std::thread::Builder::new().name(name).spawn(move || lookups.run())?;
+        Ok(Self { config, client: Client::new(&config.base_url, config.timeout, 1, resolver), next: Instant::now() })
+    }
+
+    /// Keeps to the exchange's rate.
+    fn pace(&mut self) {
+        std::thread::sleep(self.next.saturating_duration_since(Instant::now()));
+        self.next = Instant::now() + Duration::from_secs(1).div_f64(self.config.requests_per_second as f64);
+    }
+
+    /// The books of these markets; a batch that one unknown market spoils is asked for in halves.
+    fn books(&mut self, markets: &[Market], each: &mut impl FnMut(&Market, Option<&Fetched>, BookResult)) {
+        self.pace();
+        match fetch(&self.client, self.config.api, markets) {
+            Ok((fetched, books)) => {
+                for (market, book) in markets.iter().zip(books) {
+                    each(market, Some(&fetched), book);
+                }
+            }
+            Err(ExchangeError::UnknownMarket) if markets.len() > 1 => {
+                let (left, right) = markets.split_at(markets.len() / 2);
+                self.books(left, each);
+                self.books(right, each);
+            }
+            Err(error) => markets.iter().for_each(|market| each(market, None, Err(error.clone()))),
+        }
+    }
+}
+
+/// `--dry-run`: each watched symbol once, its record on stdout.
+pub(crate) fn dry_run(files: &Files) -> Exit {
+    let run = Uuid::now_v7();
+    let mut is_good = true;
+    for config in &files.config.exchanges {
+        let watches = files.symbols.get(&config.exchange).map_or(&[][..], Vec::as_slice);
+        let markets: Vec<Market> = watches.iter().map(|watch| watch.market.clone()).collect();
+        let mut asker = match Asker::new(config) {
+            Ok(asker) => asker,
+            Err(error) => return complain(&error),
+        };
+        let exchange = &config.exchange;
+        for chunk in markets.chunks(config.markets_per_request as usize) {
+            asker.books(chunk, &mut |market, fetched, book| {
+                is_good &= match (fetched, book) {
+                    (Some(fetched), Ok(book)) => {
+                        let received =
+                            Received { requested_at: fetched.requested_at, received_at: fetched.received_at };
+                        let book = order_book(exchange, market, book, received, run, config.levels as usize);
+                        let mut line = Vec::new();
+                        book.encode(&mut line);
+                        line.push(b'\n');
+                        stdout().write_all(&line).is_ok()
+                    }
+                    (_, Ok(_)) => false,
+                    (_, Err(error)) => {
+                        _ = writeln!(stderr(), "{exchange} {market}: {error}");
+                        false
+                    }
+                };
+            });
+        }
+    }
+    if is_good { Exit::Done } else { Exit::Failed }
+}
+
+/// `markets EXCHANGE`: the codes that it lists, sorted.
+pub(crate) fn markets(config: &Config, exchange: &str) -> Exit {
+    let Some(config) = config.exchanges.iter().find(|config| config.exchange.as_str() == exchange) else {
+        let known: Vec<&str> = config.exchanges.iter().map(|config| config.exchange.as_str()).collect();
+        _ = writeln!(stderr(), "{exchange:?} is not an exchange; known: {}", known.join(", "));
+        return Exit::Usage;
+    };
+    let mut asker = match Asker::new(config) {
+        Ok(asker) => asker,
+        Err(error) => return complain(&error),
+    };
+    let adapter = config.api.adapter;
+    let mut all = Vec::new();
+    for path in adapter.list_paths() {
+        asker.pace();
+        let listed = asker.client.get(path).and_then(|fetched| {
+            adapter.parse_list(path, &Reply { status: fetched.status, body: &fetched.body })
+        });
+        match listed {
+            Ok(markets) => all.extend(markets),
+            Err(error) => {
+                _ = writeln!(stderr(), "{exchange} market list: {error}");
+                return Exit::Failed;
+            }
+        }
+    }
+    all.sort();
+    all.dedup();
+    let text: String = all.iter().map(|market| format!("{market}\n")).collect();
+    if stdout().write_all(text.as_bytes()).is_ok() { Exit::Done } else { Exit::Failed }
+}
+
+fn complain(error: &std::io::Error) -> Exit {
+    _ = writeln!(stderr(), "{error}");
+    Exit::Failed
+}

@@ -1,0 +1,120 @@
+//! One Kafka producer, for all exchanges that publish to one cluster.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use coinflow_common::daemon::Beat;
+use coinflow_common::kafka::Cluster;
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use tokio::sync::mpsc;
+
+use super::outlet::Outlet;
+
+/// librdkafka's window, in KiB: what it may hold for retries. All beyond waits in the outboxes.
+const WINDOW_KIB: &str = "8192";
+/// Small, for fresh books are worth more than big batches.
+const LINGER_MS: &str = "5";
+const COMPRESSION: &str = "lz4";
+/// A turn of the poll thread, and a shorter one while records wait for room.
+const TURN: Duration = Duration::from_millis(100);
+const SHORT_TURN: Duration = Duration::from_millis(10);
+
+/// Hands librdkafka's callbacks on.
+pub(super) struct Context {
+    cluster: Arc<Cluster>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.cluster.log(level, facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.cluster.stats(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.cluster.error(&error, reason);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Arc<Outlet>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, outlet: Arc<Outlet>) {
+        outlet.reported(result);
+    }
+}
+
+/// The producer and its outlets.
+pub(crate) struct Producer {
+    base: BaseProducer<Context>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) outlets: Vec<Arc<Outlet>>,
+    pub(super) stop: AtomicBool,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// `settings` are those that both kinds of clients share, with the file's properties in place.
+    pub(super) fn new(
+        settings: &ClientConfig,
+        message_bytes_max: u64,
+        cluster: Arc<Cluster>,
+        outlets: Vec<Arc<Outlet>>,
+    ) -> KafkaResult<Self> {
+        let mut config = settings.clone();
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("message.timeout.ms", "0")
+            .set("message.max.bytes", message_bytes_max.to_string())
+            .set("queue.buffering.max.kbytes", WINDOW_KIB);
+        for (name, default) in [("linger.ms", LINGER_MS), ("compression.type", COMPRESSION)] {
+            let aliases = [name, "queue.buffering.max.ms", "compression.codec"];
+            if !aliases.iter().any(|alias| config.get(alias).is_some()) {
+                config.set(name, default);
+            }
+        }
+        let base = config.create_with_context(Context { cluster: Arc::clone(&cluster) })?;
+        Ok(Self { base, cluster, outlets, stop: AtomicBool::new(false) })
+    }
+
+    pub(super) fn send(&self, record: BaseRecord<'_, str, Vec<u8>, Arc<Outlet>>) -> KafkaResult<()> {
+        self.base.send(record).map_err(|(error, _)| error)
+    }
+
+    pub(super) fn client(&self) -> &rdkafka::client::Client<Context> {
+        self.base.client()
+    }
+
+    /// The thread `kafka-poll`: serves delivery reports, hands waiting records on, and watches for a fatal error.
+    pub(super) fn run(&self, beat: &Beat, fatal: &mpsc::Sender<String>) {
+        while !self.stop.load(Ordering::Acquire) {
+            beat.turn();
+            let is_waiting = self.outlets.iter().any(|outlet| outlet.is_waiting());
+            self.base.poll(if is_waiting { SHORT_TURN } else { TURN });
+            for outlet in &self.outlets {
+                outlet.drain(self);
+            }
+            if let Some((code, reason)) = self.base.client().fatal_error() {
+                let reason = format!("{code}: {reason}");
+                self.cluster.set_fatal(reason.clone());
+                // One is enough to end the daemon.
+                _ = fatal.try_send(reason);
+                return;
+            }
+        }
+    }
+}

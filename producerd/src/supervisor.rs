@@ -1,0 +1,256 @@
+//! The main thread: schedules, reloads, STATUS, and the way out.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use coinflow_common::daemon::{Crew, Event, Exit, Frame, Progress, Signals};
+use coinflow_common::orderbook::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+use uuid::Uuid;
+
+use crate::config::{self, Config, Files, Symbols};
+use crate::publish::Publishing;
+use crate::schedule::Diff;
+use crate::status::{self, Rate, Totals};
+use crate::unit::Unit;
+use crate::worker::Ended;
+
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(300);
+/// From the stop signal on: how long polls in flight may take, and when everything has to be over.
+const STOP_POLLS: Duration = Duration::from_secs(1);
+const STOP_ALL: Duration = Duration::from_secs(4);
+const STOP_LOOK: Duration = Duration::from_millis(10);
+/// Joining threads that have nothing left to do.
+const STOP_JOIN: Duration = Duration::from_millis(300);
+
+/// Owns everything that runs.
+#[derive(Debug)]
+struct Supervisor {
+    file: PathBuf,
+    config: Config,
+    units: Vec<Unit>,
+    publishing: Publishing,
+    crew: Crew,
+    progress: Progress,
+    rate: Rate,
+    last_reload: Option<String>,
+}
+
+/// Runs the daemon until it is stopped.
+pub(crate) fn run(file: PathBuf, files: Files, signals: Signals) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            log::error!("cannot start err={error}");
+            return Exit::Failed;
+        }
+    };
+    runtime.block_on(async {
+        // Room for every poll in flight.
+        let polls: u64 = files.config.exchanges.iter().map(|exchange| exchange.workers).sum();
+        let (ended_sender, mut ended) = mpsc::channel(polls as usize + 1);
+        let (fatal_sender, mut fatal) = mpsc::channel(1);
+        match Supervisor::start(file, files, &ended_sender, &fatal_sender) {
+            Ok(supervisor) => supervisor.run(signals, &mut ended, &mut fatal).await,
+            Err(error) => {
+                log::error!("cannot start err={error:?}");
+                Exit::Failed
+            }
+        }
+    })
+}
+
+impl Supervisor {
+    fn start(
+        file: PathBuf,
+        files: Files,
+        ended: &mpsc::Sender<Ended>,
+        fatal: &mpsc::Sender<String>,
+    ) -> Result<Self, String> {
+        let Files { config, symbols, .. } = files;
+        let mut crew = Crew::default();
+        let progress = Progress::default();
+        let run = Uuid::now_v7();
+        let publishing = Publishing::start(&config.exchanges, &mut crew, &progress, fatal)?;
+        let mut units = Vec::new();
+        for (index, exchange) in config.exchanges.iter().enumerate() {
+            let Some(publisher) = publishing.publisher(&exchange.exchange) else { continue };
+            let unit = Unit::start(index, exchange, run, publisher.clone(), ended.clone(), &mut crew)
+                .map_err(|error| error.to_string())?;
+            units.push(unit);
+        }
+        let rate = Rate::default();
+        let mut supervisor =
+            Self { file, config, units, publishing, crew, progress, rate, last_reload: None };
+        let diff = supervisor.watch(&symbols);
+        log::info!(
+            "producerd starts version={} config={} symbols={} run={run}",
+            env!("CARGO_PKG_VERSION"),
+            supervisor.file.display(),
+            diff.added
+        );
+        Ok(supervisor)
+    }
+
+    async fn run(
+        mut self,
+        signals: Signals,
+        ended: &mut mpsc::Receiver<Ended>,
+        fatal: &mut mpsc::Receiver<String>,
+    ) -> Exit {
+        let mut frame = Frame::new(signals, self.progress.clone());
+        let status = self.status();
+        frame.ready(status);
+        let mut summary_due = tokio::time::interval(SUMMARY_INTERVAL);
+        summary_due.tick().await;
+        let reason = loop {
+            for unit in &mut self.units {
+                unit.tick(&mut self.crew, &self.progress);
+            }
+            let now = Instant::now();
+            let next = self.units.iter().filter_map(|unit| unit.schedule.next_tick(now)).min();
+            // With nothing to watch, the next event is a signal.
+            let next = next.unwrap_or(now + SUMMARY_INTERVAL);
+            tokio::select! {
+                event = frame.next() => match event {
+                    Event::StatusDue => {
+                        let status = self.status();
+                        frame.status(status);
+                    }
+                    Event::Reload => {
+                        self.reload();
+                        let status = self.status();
+                        frame.ready(status);
+                    }
+                    Event::Stop(signal) => break Ok(signal),
+                },
+                Some(Ended { unit, id, outcome }) = ended.recv() => {
+                    if let Some(unit) = self.units.get_mut(unit) {
+                        unit.ended(id, outcome);
+                    }
+                }
+                Some(reason) = fatal.recv() => break Err(reason),
+                () = sleep_until(next.into()) => {}
+                _ = summary_due.tick() => log::info!("{}", Totals::of(&self.units).summary()),
+            }
+        };
+        match reason {
+            Ok(signal) => {
+                log::info!("producerd stops signal={signal}");
+                frame.stopping("stopping: waits for polls and for Kafka");
+                self.stop(ended).await;
+                Exit::Done
+            }
+            Err(reason) => {
+                log::error!("kafka producer is of no use any more, producerd ends err={reason:?}");
+                frame.stopping("stopping: the Kafka producer had a fatal error");
+                self.leave();
+                Exit::Failed
+            }
+        }
+    }
+
+    fn watch(&mut self, symbols: &Symbols) -> Diff {
+        let mut total = Diff::default();
+        for unit in &mut self.units {
+            let wanted = symbols.get(&unit.exchange).map_or(&[][..], Vec::as_slice);
+            let diff = unit.watch(wanted);
+            total.added += diff.added;
+            total.removed += diff.removed;
+            total.changed += diff.changed;
+            total.unchanged += diff.unchanged;
+        }
+        total
+    }
+
+    /// All or nothing.
+    fn reload(&mut self) {
+        let at = Timestamp::from_system(SystemTime::now()).to_clock_text();
+        match config::load_symbols(&self.config.symbols_file, &self.config.exchanges) {
+            Ok(loaded) => {
+                for warning in loaded.warnings.iter() {
+                    log::warn!("{warning}");
+                }
+                let Diff { added, removed, changed, unchanged } = self.watch(&loaded.value);
+                log::info!("reload ok added={added} removed={removed} changed={changed} unchanged={unchanged}");
+                self.last_reload = Some(format!("last reload {at} ok"));
+            }
+            Err(problems) => {
+                let count = problems.iter().count();
+                for problem in problems.iter() {
+                    log::error!("{problem}");
+                }
+                log::error!("reload refused, the old symbols stay problems={count}");
+                let first = problems.iter().next().map(ToString::to_string).unwrap_or_default();
+                self.last_reload = Some(format!("reload refused: {first}"));
+            }
+        }
+        self.warn_of_restart();
+    }
+
+    /// Names the keys of producerd.toml that now differ from the running ones.
+    fn warn_of_restart(&self) {
+        let keys = match config::load_daemon(&self.file) {
+            Ok(config) => self.config.differing_keys(&config),
+            Err(problems) => {
+                for problem in problems.iter() {
+                    log::warn!("{problem}");
+                }
+                return;
+            }
+        };
+        if !keys.is_empty() {
+            log::warn!("changes of {} have no effect yet, producerd needs a restart keys={}", self.file.display(), keys.join(","));
+        }
+    }
+
+    fn status(&mut self) -> String {
+        let accepted = Totals::of(&self.units).books.accepted;
+        let rate = self.rate.sample(Instant::now(), accepted);
+        status::line(&self.units, rate, self.last_reload.as_deref(), &self.config.symbols_file)
+    }
+
+    /// Polls in flight get a moment to end, then Kafka gets time to confirm; what is left is counted and told.
+    async fn stop(mut self, ended: &mut mpsc::Receiver<Ended>) {
+        let start = Instant::now();
+        for unit in &mut self.units {
+            unit.stop();
+        }
+        while self.units.iter().any(|unit| unit.schedule.in_flight() > 0) {
+            tokio::select! {
+                Some(Ended { unit, id, outcome }) = ended.recv() => {
+                    if let Some(unit) = self.units.get_mut(unit) {
+                        unit.ended(id, outcome);
+                    }
+                }
+                () = sleep_until((start + STOP_POLLS).into()) => break,
+            }
+        }
+        for unit in &mut self.units {
+            unit.abandon();
+        }
+        while Totals::of(&self.units).books.in_flight() > 0 && start.elapsed() < STOP_ALL {
+            tokio::time::sleep(STOP_LOOK).await;
+        }
+        let totals = Totals::of(&self.units);
+        log::info!("{}", totals.summary());
+        let undelivered = totals.books.in_flight();
+        if undelivered > 0 {
+            log::warn!("books not delivered to Kafka at shutdown count={undelivered}");
+        }
+        self.leave();
+    }
+
+    /// Ends the threads. Some may be inside a call to Kafka; these end with the process.
+    fn leave(mut self) {
+        self.publishing.stop();
+        self.units.clear();
+        let abandoned = self.crew.join(Instant::now() + STOP_JOIN);
+        if !abandoned.is_empty() {
+            log::debug!("threads end with the process names={}", abandoned.join(","));
+        }
+        // Dropping the last handle of a producer would purge it and wait for its brokers, which may be away for ever.
+        std::mem::forget(self.publishing);
+    }
+}

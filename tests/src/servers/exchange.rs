@@ -1,6 +1,6 @@
 //! The replayed exchange as a process of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,23 +9,33 @@ use super::{Lines, Process, free_port};
 use crate::exchange::ExchangeControl;
 
 const START: Duration = Duration::from_secs(10);
+const STOP: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct ExchangeProcess {
     port: u16,
+    seed: u64,
+    log: PathBuf,
     process: Process,
 }
 
 impl ExchangeProcess {
     /// Its output goes to `exchange.log` in `folder`.
     pub fn start(folder: &Path, seed: u64) -> Result<ExchangeProcess, String> {
-        let port = free_port()?;
-        let log = folder.join("exchange.log");
-        let mut command = Command::new(binary("exchange", "coinflow-tests")?);
-        command.args(["--port", &port.to_string(), "--seed", &seed.to_string()]);
-        let process = Process::spawn("exchange", &mut command, &log, &log)?;
-        Lines::new(&log).wait_for("listening on ", START)?;
-        Ok(ExchangeProcess { port, process })
+        let (port, log) = (free_port()?, folder.join("exchange.log"));
+        let process = spawn(port, seed, &log)?;
+        Ok(ExchangeProcess { port, seed, log, process })
+    }
+
+    /// Ends it; its port stays its own.
+    pub fn stop(&mut self) -> Result<(), String> {
+        self.process.stop(STOP).map(|_| ())
+    }
+
+    /// At the same port, with nothing of what it knew before.
+    pub fn start_again(&mut self) -> Result<(), String> {
+        self.process = spawn(self.port, self.seed, &self.log)?;
+        Ok(())
     }
 
     pub fn base_url(&self) -> String {
@@ -46,4 +56,13 @@ impl ExchangeProcess {
         self.process.leave();
         pid
     }
+}
+
+fn spawn(port: u16, seed: u64, log: &Path) -> Result<Process, String> {
+    let mut command = Command::new(binary("exchange", "coinflow-tests")?);
+    command.args(["--port", &port.to_string(), "--seed", &seed.to_string()]);
+    let mark = Lines::new(log).mark();
+    let process = Process::spawn("exchange", &mut command, log, log)?;
+    Lines::new(log).wait_for_after(mark, "listening on ", START)?;
+    Ok(process)
 }

@@ -1,1 +1,21 @@
-fn main() {}
+//! consumerd stores each order book record of Kafka exactly once in PostgreSQL.
+
+mod backoff;
+mod cli;
+mod config;
+mod daemon;
+mod decode;
+mod handover;
+mod record;
+mod source;
+mod state;
+mod status;
+mod store;
+mod upkeep;
+mod writer;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run().into()
+}

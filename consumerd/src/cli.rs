@@ -1,0 +1,66 @@
+//! The command line.
+
+use std::time::Duration;
+
+use coinflow_common::daemon::{Exit, OnHup, Options, Signals, command, install_panic_hook};
+use coinflow_common::logging;
+use log::Level;
+
+use crate::config::Config;
+use crate::daemon;
+
+const CONFIG: &str = "/etc/coinflow/consumerd.toml";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The last lines may wait so long for the log.
+const LOG_FINISH: Duration = Duration::from_millis(300);
+
+/// The whole program.
+pub(crate) fn run() -> Exit {
+    // First of all: without a handler a SIGHUP ends the process.
+    let signals = match Signals::install(OnHup::Nothing) {
+        Ok(signals) => signals,
+        Err(error) => return fail(&format!("signals cannot be handled: {error}")),
+    };
+    install_panic_hook();
+    let command =
+        command("consumerd", "Stores each order book record of Kafka exactly once in PostgreSQL", VERSION, CONFIG);
+    let options = match command.try_get_matches() {
+        Ok(matches) => Options::from_matches(&matches),
+        Err(answer) => {
+            // Help and version go to stdout; that it is closed is no reason to fail.
+            _ = answer.print();
+            return if answer.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let loaded = match Config::load(&options.config) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            problems.iter().for_each(|problem| logging::say(Level::Error, &problem.to_string()));
+            return Exit::Config;
+        }
+    };
+    if options.check {
+        loaded.warnings.iter().for_each(|warning| logging::say(Level::Warn, &warning.to_string()));
+        return Exit::Done;
+    }
+    let config = loaded.value;
+    if let Err(error) = logging::start(options.log(config.log), "consumerd") {
+        return fail(&format!("the log cannot be started: {error}"));
+    }
+    let sources: Vec<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
+    log::info!(
+        "consumerd {VERSION} starts config={} sources={} schema={}",
+        options.config.display(),
+        sources.join(","),
+        config.postgres.schema
+    );
+    loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    let exit = daemon::run(&config, signals);
+    logging::finish(LOG_FINISH);
+    exit
+}
+
+fn fail(reason: &str) -> Exit {
+    logging::say(Level::Error, reason);
+    Exit::Failed
+}

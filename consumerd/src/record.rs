@@ -1,0 +1,85 @@
+//! A Kafka record on its way into the database.
+
+use std::fmt;
+use std::sync::Arc;
+
+use coinflow_common::orderbook::{Exchange, Market};
+
+/// A partition of a topic. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Partition {
+    pub(crate) topic: Arc<str>,
+    pub(crate) number: i32,
+}
+
+impl Partition {
+    pub(crate) fn new(topic: &str, number: i32) -> Self {
+        Self { topic: topic.into(), number }
+    }
+}
+
+/// As a tail of a log line.
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "topic={} partition={}", self.topic, self.number)
+    }
+}
+
+/// One stay of a partition with this process: what belongs to an earlier one is never taken for the present one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Epoch(pub(crate) u64);
+
+/// A record, already judged, with all that is needed to store it either way.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) partition: Partition,
+    pub(crate) epoch: Epoch,
+    pub(crate) offset: i64,
+    pub(crate) fate: Fate,
+    pub(crate) raw: Raw,
+}
+
+/// What is to become of a record. Each moves its partition's position.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// A row of `orderbook`.
+    Book(Book),
+    /// Can never be stored: a row of `dead_letter`.
+    Dead { reason: String },
+    /// Older than the retention: only counted.
+    Expired,
+}
+
+/// A book, encoded for COPY.
+#[derive(Debug)]
+pub(crate) struct Book {
+    pub(crate) exchange: Exchange,
+    pub(crate) market: Market,
+    /// The UTC day of `received_at`, in days since 1970.
+    pub(crate) day: i64,
+    pub(crate) tuple: Vec<u8>,
+}
+
+/// A record as Kafka gave it: a dead letter keeps it.
+#[derive(Debug, Default)]
+pub(crate) struct Raw {
+    /// Kafka's record time in milliseconds since 1970.
+    pub(crate) at_ms: Option<i64>,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+    pub(crate) payload: Option<Vec<u8>>,
+}
+
+impl Record {
+    /// Roughly what it takes in memory, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let headers: usize = self.raw.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+        let fate = match &self.fate {
+            Fate::Book(book) => book.tuple.len(),
+            Fate::Dead { reason } => reason.len(),
+            Fate::Expired => 0,
+        };
+        size_of::<Self>() + length(&self.raw.key) + length(&self.raw.payload) + headers + fate
+    }
+}

@@ -1,0 +1,76 @@
+//! A source: the Kafka client of one cluster, and the thread that polls it.
+
+mod commits;
+mod context;
+mod partitions;
+mod poll;
+
+use std::sync::Arc;
+
+use coinflow_common::kafka::{Cluster, client_config};
+use rdkafka::consumer::BaseConsumer;
+
+pub(crate) use context::Context;
+pub(crate) use partitions::Overview;
+pub(crate) use poll::Poll;
+
+use crate::config::Source;
+
+/// The Kafka client of a source; shared by its poll thread and its writer, which asks it for ends and commits.
+pub(crate) type Consumer = BaseConsumer<Context>;
+
+/// What coinflow's promises rest on; no file can change it.
+const FIXED: [(&str, &str); 6] = [
+    ("group.protocol", "classic"),
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    // A position that Kafka does not have is an error to be looked at, never a jump.
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "false"),
+];
+
+/// Unless the file says otherwise.
+const DEFAULTS: [(&str, &str); 9] = [
+    // A member that was killed is replaced after so long.
+    ("session.timeout.ms", "10000"),
+    ("heartbeat.interval.ms", "2000"),
+    ("max.poll.interval.ms", "120000"),
+    // Topics and partitions that appear are found this soon.
+    ("topic.metadata.refresh.interval.ms", "3000"),
+    ("queued.max.messages.kbytes", "8192"),
+    ("queued.min.messages", "10000"),
+    // How long fetching pauses when that much has been fetched.
+    ("fetch.queue.backoff.ms", "20"),
+    // A broker answers a fetch as soon as there is a record; this is only how long it waits for one.
+    ("fetch.wait.max.ms", "500"),
+    ("fetch.error.backoff.ms", "200"),
+];
+
+/// Makes the client; it does not need to reach anything yet.
+///
+/// # Errors
+/// A secret that cannot be read, or settings that do not go together.
+pub(crate) fn consumer(source: &Source, host: &str) -> Result<Arc<Consumer>, String> {
+    let mut config = client_config(&source.cluster, &format!("consumerd-{host}"))?;
+    for (name, value) in DEFAULTS {
+        if config.get(name).is_none() {
+            config.set(name, value);
+        }
+    }
+    for (name, value) in FIXED {
+        config.set(name, value);
+    }
+    config.set("group.id", &source.group);
+    let cluster = Arc::new(Cluster::new(source.cluster.brokers.join(",")));
+    let consumer: Consumer = config
+        .create_with_context(Context::new(cluster))
+        .map_err(|error| format!("source {}: {error}", source.name))?;
+    Ok(Arc::new(consumer))
+}
+
+/// What a client knows about its cluster.
+pub(crate) fn cluster(consumer: &Consumer) -> &Cluster {
+    use rdkafka::consumer::Consumer as _;
+    consumer.context().cluster()
+}

@@ -1,0 +1,278 @@
+//! The partitions that the group has given to this process, and how far each is read and stored.
+
+use std::time::{Duration, Instant};
+
+use crate::record::{Epoch, Partition};
+
+/// A stopped partition's position is looked at again after this time: an operator may have set it.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+/// The state of each partition. Nothing is read before the database has said from where.
+#[derive(Debug, Default)]
+pub(crate) struct Partitions {
+    slots: Vec<Slot>,
+    epochs: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    partition: Partition,
+    epoch: Epoch,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The position is asked for.
+    Asked,
+    Reading(Reading),
+    /// The position does not fit what Kafka holds.
+    Stopped {
+        reason: String,
+        look_again: Instant,
+    },
+}
+
+#[derive(Debug)]
+struct Reading {
+    generation: i32,
+    /// The first offset that is not yet handed to the writer.
+    next: i64,
+    /// The first offset that is not yet stored.
+    stored: i64,
+    /// What was last sent to Kafka.
+    committed: Option<i64>,
+    last_record_ms: Option<i64>,
+}
+
+/// A position to be asked for.
+pub(crate) type Ask = (Partition, Epoch);
+
+/// What to do with a record.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict<'a> {
+    Take {
+        partition: &'a Partition,
+        epoch: Epoch,
+        generation: i32,
+    },
+    /// It is stored already, or its partition is not being read.
+    Skip,
+}
+
+/// What a revocation leaves to be done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Revoked {
+    /// To be unassigned: those that were being read.
+    pub(crate) reading: Vec<Partition>,
+    /// Last positions to commit.
+    pub(crate) commits: Vec<(Partition, i64)>,
+}
+
+/// The whole, for STATUS.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Overview {
+    pub(crate) assigned: usize,
+    /// Without a position yet.
+    pub(crate) asked: usize,
+    pub(crate) stopped: Vec<(Partition, String)>,
+    /// Records not yet stored, as far as Kafka has told the ends.
+    pub(crate) lag: u64,
+    /// Kafka's time of the last stored record of the partition that is furthest behind, if any is behind.
+    pub(crate) behind_since_ms: Option<i64>,
+}
+
+impl Partitions {
+    fn epoch(&mut self) -> Epoch {
+        self.epochs += 1;
+        Epoch(self.epochs)
+    }
+
+    fn slot(&mut self, partition: &Partition) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.partition == *partition)
+    }
+
+    /// The present stay of a partition; none if the epoch is an earlier one's.
+    fn stay(&mut self, partition: &Partition, epoch: Epoch) -> Option<&mut State> {
+        self.slot(partition).filter(|slot| slot.epoch == epoch).map(|slot| &mut slot.state)
+    }
+
+    /// The group has given us these.
+    pub(crate) fn assigned(&mut self, partitions: Vec<Partition>) -> Vec<Ask> {
+        let mut asks = Vec::new();
+        for partition in partitions {
+            let epoch = self.epoch();
+            self.slots.retain(|slot| slot.partition != partition);
+            self.slots.push(Slot { partition: partition.clone(), epoch, state: State::Asked });
+            asks.push((partition, epoch));
+        }
+        asks
+    }
+
+    /// The group has taken these back.
+    pub(crate) fn revoked(&mut self, partitions: &[Partition]) -> Revoked {
+        let mut revoked = Revoked::default();
+        self.slots.retain(|slot| {
+            let goes = partitions.contains(&slot.partition);
+            if let (true, State::Reading(reading)) = (goes, &slot.state) {
+                revoked.reading.push(slot.partition.clone());
+                if reading.committed != Some(reading.stored) {
+                    revoked.commits.push((slot.partition.clone(), reading.stored));
+                }
+            }
+            !goes
+        });
+        revoked
+    }
+
+    /// The database has told a position. True: the partition is to be read from it.
+    pub(crate) fn position(&mut self, partition: &Partition, epoch: Epoch, generation: i32, next: i64) -> bool {
+        match self.stay(partition, epoch) {
+            Some(state @ (State::Asked | State::Stopped { .. })) => {
+                *state =
+                    State::Reading(Reading { generation, next, stored: next, committed: None, last_record_ms: None });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The position does not fit. True: that is new.
+    pub(crate) fn stop(&mut self, partition: &Partition, epoch: Epoch, reason: &str, now: Instant) -> bool {
+        let stopped = State::Stopped { reason: reason.to_owned(), look_again: now + LOOK_AGAIN };
+        match self.stay(partition, epoch) {
+            Some(state @ State::Asked) => {
+                *state = stopped;
+                true
+            }
+            Some(state @ State::Stopped { .. }) => {
+                let is_new = !matches!(state, State::Stopped { reason: known, .. } if known == reason);
+                *state = stopped;
+                is_new
+            }
+            _ => false,
+        }
+    }
+
+    /// Stopped partitions whose positions are due to be looked at again.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<Ask> {
+        let mut asks = Vec::new();
+        for slot in &mut self.slots {
+            if let State::Stopped { look_again, .. } = &mut slot.state {
+                if *look_again <= now {
+                    *look_again = now + LOOK_AGAIN;
+                    asks.push((slot.partition.clone(), slot.epoch));
+                }
+            }
+        }
+        asks
+    }
+
+    /// A record has come.
+    ///
+    /// Offsets may jump forward (compaction, transaction markers); they never go back within a stay.
+    pub(crate) fn accept(&mut self, topic: &str, number: i32, offset: i64) -> Verdict<'_> {
+        let ours = |slot: &&mut Slot| slot.partition.number == number && *slot.partition.topic == *topic;
+        match self.slots.iter_mut().find(ours) {
+            Some(Slot { partition, epoch, state: State::Reading(reading) }) if offset >= reading.next => {
+                reading.next = offset + 1;
+                Verdict::Take { partition, epoch: *epoch, generation: reading.generation }
+            }
+            _ => Verdict::Skip,
+        }
+    }
+
+    /// Everything before `next` is stored.
+    pub(crate) fn stored(&mut self, partition: &Partition, epoch: Epoch, next: i64, last_record_ms: Option<i64>) {
+        if let Some(State::Reading(reading)) = self.stay(partition, epoch) {
+            reading.stored = reading.stored.max(next);
+            reading.last_record_ms = last_record_ms.or(reading.last_record_ms);
+        }
+    }
+
+    /// Somebody else has moved the position. The partition is to be unassigned and asked for.
+    pub(crate) fn lost(&mut self, partition: &Partition, epoch: Epoch) -> Option<Ask> {
+        let new = self.epoch();
+        let slot = self.slot(partition).filter(|slot| slot.epoch == epoch)?;
+        if !matches!(slot.state, State::Reading(_)) {
+            return None;
+        }
+        slot.epoch = new;
+        slot.state = State::Asked;
+        Some((slot.partition.clone(), new))
+    }
+
+    /// Kafka does not have the offset that some partition reads next, and does not say which one: all are asked for
+    /// anew.
+    pub(crate) fn all_lost(&mut self) -> Vec<Ask> {
+        let reading: Vec<Ask> = self
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot.state, State::Reading(_)))
+            .map(|slot| (slot.partition.clone(), slot.epoch))
+            .collect();
+        reading.into_iter().filter_map(|(partition, epoch)| self.lost(&partition, epoch)).collect()
+    }
+
+    /// The partitions that are being read.
+    pub(crate) fn reading(&self) -> Vec<Partition> {
+        let reading = |slot: &Slot| matches!(slot.state, State::Reading(_)).then(|| slot.partition.clone());
+        self.slots.iter().filter_map(reading).collect()
+    }
+
+    /// Whether everything that was read is stored.
+    pub(crate) fn is_all_stored(&self) -> bool {
+        self.slots.iter().all(|slot| match &slot.state {
+            State::Reading(reading) => reading.stored == reading.next,
+            _ => true,
+        })
+    }
+
+    /// Positions that Kafka has not been told; from now on they count as told.
+    pub(crate) fn take_commits(&mut self) -> Vec<(Partition, i64)> {
+        let mut commits = Vec::new();
+        for slot in &mut self.slots {
+            if let State::Reading(reading) = &mut slot.state {
+                if reading.committed != Some(reading.stored) {
+                    reading.committed = Some(reading.stored);
+                    commits.push((slot.partition.clone(), reading.stored));
+                }
+            }
+        }
+        commits
+    }
+
+    /// A commit has failed: the positions are told again.
+    pub(crate) fn commit_failed(&mut self) {
+        for slot in &mut self.slots {
+            if let State::Reading(reading) = &mut slot.state {
+                reading.committed = None;
+            }
+        }
+    }
+
+    /// `end` gives the first offset that Kafka does not have yet, as far as it has told it.
+    pub(crate) fn overview(&self, end: impl Fn(&Partition) -> Option<i64>) -> Overview {
+        let mut overview = Overview { assigned: self.slots.len(), ..Overview::default() };
+        for slot in &self.slots {
+            match &slot.state {
+                State::Asked => overview.asked += 1,
+                State::Stopped { reason, .. } => overview.stopped.push((slot.partition.clone(), reason.clone())),
+                State::Reading(reading) => {
+                    let end = end(&slot.partition).unwrap_or(reading.next).max(reading.next);
+                    let behind = u64::try_from(end - reading.stored).unwrap_or(0);
+                    overview.lag += behind;
+                    if behind > 0 {
+                        let since = [overview.behind_since_ms, reading.last_record_ms];
+                        overview.behind_since_ms = since.into_iter().flatten().min();
+                    }
+                }
+            }
+        }
+        overview
+    }
+}
+
+#[cfg(test)]
+#[path = "partitions_tests.rs"]
+mod tests;

@@ -1,0 +1,130 @@
+use super::*;
+
+fn partition(number: i32) -> Partition {
+    Partition::new("t", number)
+}
+
+/// Partition 0, read from offset 10.
+fn reading() -> (Partitions, Epoch) {
+    let mut partitions = Partitions::default();
+    let asks = partitions.assigned(vec![partition(0)]);
+    let epoch = asks[0].1;
+    assert!(partitions.position(&partition(0), epoch, 3, 10));
+    (partitions, epoch)
+}
+
+fn taken(partitions: &mut Partitions, offset: i64) -> bool {
+    partitions.accept("t", 0, offset) != Verdict::Skip
+}
+
+#[test]
+fn nothing_is_taken_before_the_position_is_known() {
+    let mut partitions = Partitions::default();
+    let asks = partitions.assigned(vec![partition(0)]);
+    assert!(!taken(&mut partitions, 0));
+    assert!(partitions.position(&partition(0), asks[0].1, 0, 5));
+    assert!(!taken(&mut partitions, 4));
+    assert!(taken(&mut partitions, 5));
+}
+
+#[test]
+fn offsets_may_jump_forward_and_never_go_back() {
+    let (mut partitions, epoch) = reading();
+    let verdicts: Vec<_> = [9, 10, 10, 14, 12, 15].map(|offset| taken(&mut partitions, offset)).into();
+    assert_eq!(verdicts, [false, true, false, true, false, true]);
+    let expected = Verdict::Take { partition: &partition(0), epoch, generation: 3 };
+    assert_eq!(partitions.accept("t", 0, 16), expected);
+    assert_eq!(partitions.accept("u", 0, 17), Verdict::Skip);
+    assert_eq!(partitions.accept("t", 1, 17), Verdict::Skip);
+}
+
+#[test]
+fn the_position_is_committed_at_once_and_then_whenever_it_has_moved() {
+    let (mut partitions, epoch) = reading();
+    assert_eq!(partitions.take_commits(), [(partition(0), 10)]);
+    assert!(partitions.take_commits().is_empty());
+    assert!(taken(&mut partitions, 10));
+    assert!(partitions.take_commits().is_empty(), "taken is not stored");
+    partitions.stored(&partition(0), epoch, 11, None);
+    assert_eq!(partitions.take_commits(), [(partition(0), 11)]);
+    partitions.commit_failed();
+    assert_eq!(partitions.take_commits(), [(partition(0), 11)]);
+}
+
+#[test]
+fn a_revocation_commits_what_is_stored_and_forgets_the_rest() {
+    let (mut partitions, epoch) = reading();
+    let asked = partitions.assigned(vec![partition(1)]);
+    assert!(taken(&mut partitions, 10) && taken(&mut partitions, 11));
+    partitions.stored(&partition(0), epoch, 11, None);
+    let revoked = partitions.revoked(&[partition(0), partition(1), partition(2)]);
+    assert_eq!(revoked, Revoked { reading: vec![partition(0)], commits: vec![(partition(0), 11)] });
+    assert!(!taken(&mut partitions, 12));
+    assert!(!partitions.position(&partition(1), asked[0].1, 0, 5));
+    assert_eq!(partitions.overview(|_| None), Overview::default());
+}
+
+#[test]
+fn what_belongs_to_an_earlier_stay_does_not_count() {
+    let (mut partitions, old) = reading();
+    partitions.revoked(&[partition(0)]);
+    let new = partitions.assigned(vec![partition(0)])[0].1;
+    assert!(!partitions.position(&partition(0), old, 0, 99));
+    assert!(partitions.position(&partition(0), new, 3, 20));
+    partitions.stored(&partition(0), old, 25, None);
+    assert_eq!(partitions.take_commits(), [(partition(0), 20)]);
+    assert_eq!(partitions.lost(&partition(0), old), None);
+}
+
+#[test]
+fn a_lost_position_is_asked_for_again() {
+    let (mut partitions, epoch) = reading();
+    let (lost, new) = partitions.lost(&partition(0), epoch).expect("an ask");
+    assert_eq!(lost, partition(0));
+    assert!(new > epoch && !taken(&mut partitions, 10));
+    assert_eq!(partitions.lost(&partition(0), epoch), None, "told twice");
+    assert!(partitions.position(&partition(0), new, 4, 7));
+    assert!(taken(&mut partitions, 7), "the database may have gone back");
+}
+
+#[test]
+fn all_that_is_read_can_be_asked_for_again() {
+    let (mut partitions, _) = reading();
+    partitions.assigned(vec![partition(1)]);
+    let asks = partitions.all_lost();
+    assert_eq!(asks.iter().map(|(partition, _)| partition.number).collect::<Vec<_>>(), [0]);
+    assert!(partitions.reading().is_empty());
+}
+
+#[test]
+fn a_stopped_partition_is_told_once_and_looked_at_again() {
+    let mut partitions = Partitions::default();
+    let epoch = partitions.assigned(vec![partition(0)])[0].1;
+    let now = Instant::now();
+    assert!(partitions.stop(&partition(0), epoch, "too far", now));
+    assert!(!partitions.stop(&partition(0), epoch, "too far", now));
+    assert!(partitions.stop(&partition(0), epoch, "another reason", now));
+    assert!(partitions.due(now).is_empty());
+    let later = now + LOOK_AGAIN;
+    assert_eq!(partitions.due(later), [(partition(0), epoch)]);
+    assert!(partitions.due(later).is_empty());
+    assert_eq!(partitions.overview(|_| None).stopped, [(partition(0), "another reason".to_owned())]);
+    assert!(partitions.position(&partition(0), epoch, 1, 0), "an operator has set it");
+}
+
+#[test]
+fn lag_counts_what_is_not_stored() {
+    let (mut partitions, epoch) = reading();
+    partitions.assigned(vec![partition(1)]);
+    let lag = |partitions: &Partitions, end| partitions.overview(|_| end).lag;
+    assert_eq!(lag(&partitions, Some(30)), 20);
+    assert_eq!(lag(&partitions, None), 0);
+    assert!(taken(&mut partitions, 10) && taken(&mut partitions, 11));
+    assert_eq!(lag(&partitions, None), 2);
+    assert!(!partitions.is_all_stored());
+    partitions.stored(&partition(0), epoch, 12, Some(5));
+    assert!(partitions.is_all_stored());
+    assert_eq!(partitions.overview(|_| Some(12)).behind_since_ms, None);
+    assert_eq!(partitions.overview(|_| Some(13)).behind_since_ms, Some(5));
+    assert_eq!(partitions.overview(|_| Some(13)).asked, 1);
+}

@@ -1,0 +1,387 @@
+//! The poll thread: it polls, decodes, hands over, keeps the assignment and commits. It never waits for PostgreSQL.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use coinflow_common::daemon::Beat;
+use coinflow_common::orderbook::Timestamp;
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::Consumer;
+use super::commits::CommitPace;
+use super::context::Happened;
+use super::partitions::{Ask, Partitions, Verdict};
+use crate::config::Source;
+use crate::decode::judge;
+use crate::handover::{Fill, Gate, Handover, Mail, News, Step};
+use crate::record::{Partition, Raw, Record};
+use crate::state::State;
+use crate::store::Origin;
+
+/// How long a poll waits for something to happen. Mail of the writer waits as long.
+const POLL: Duration = Duration::from_millis(50);
+/// Records taken between two looks at everything else.
+const RECORDS_IN_A_ROW: usize = 500;
+const OVERVIEW_INTERVAL: Duration = Duration::from_millis(500);
+/// Positions are read again at most this often when Kafka does not have what is asked of it.
+const REREAD_INTERVAL: Duration = Duration::from_secs(2);
+
+/// At the end: how long the writer may go on storing what is queued, ...
+const DRAIN: Duration = Duration::from_secs(2);
+/// ... when the last commit has to be answered, ...
+const LAST_COMMIT: Duration = Duration::from_millis(3300);
+/// ... and when the group has to be left.
+const LEAVE: Duration = Duration::from_millis(4000);
+
+/// Everything the poll thread owns.
+pub(crate) struct Poll {
+    source: Source,
+    retention: Option<Duration>,
+    consumer: Arc<Consumer>,
+    handover: Arc<Handover>,
+    state: Arc<State>,
+    beat: Beat,
+    partitions: Partitions,
+    commits: CommitPace,
+    gate: Gate,
+    subscribed: bool,
+    missing_topics: BTreeSet<String>,
+    overview_at: Option<Instant>,
+    /// Kafka does not have an offset that was asked for.
+    out_of_range: bool,
+    reread_at: Option<Instant>,
+}
+
+impl Poll {
+    pub(crate) fn new(
+        source: Source,
+        retention: Option<Duration>,
+        consumer: Arc<Consumer>,
+        handover: Arc<Handover>,
+        state: Arc<State>,
+        beat: Beat,
+    ) -> Self {
+        Self {
+            source,
+            retention,
+            consumer,
+            handover,
+            state,
+            beat,
+            partitions: Partitions::default(),
+            commits: CommitPace::default(),
+            gate: Gate::default(),
+            subscribed: false,
+            missing_topics: BTreeSet::new(),
+            overview_at: None,
+            out_of_range: false,
+            reread_at: None,
+        }
+    }
+
+    /// Until `stopped` says so, or the client is of no use any more.
+    ///
+    /// # Errors
+    /// Why the client is of no use any more.
+    pub(crate) fn run(mut self, stopped: impl Fn() -> bool) -> Result<(), String> {
+        while !stopped() {
+            self.turn(Instant::now())?;
+        }
+        self.finish(Instant::now());
+        Ok(())
+    }
+
+    fn turn(&mut self, now: Instant) -> Result<(), String> {
+        self.beat.turn();
+        self.housekeeping(now);
+        if !self.subscribed && self.handover.database_seen() {
+            let topics: Vec<&str> = self.source.topics.iter().map(String::as_str).collect();
+            self.consumer.subscribe(&topics).map_err(|error| error.to_string())?;
+            self.subscribed = true;
+        }
+        match self.gate.step(self.handover.fill(), now) {
+            Step::Read => self.read(),
+            Step::Wait(at_most) => {
+                self.handover.wait_for_room(at_most.min(POLL));
+                Ok(())
+            }
+            Step::Pause => {
+                self.each_reading("pause", |consumer, list| consumer.pause(list));
+                Ok(())
+            }
+            Step::Resume => {
+                self.each_reading("resume", |consumer, list| consumer.resume(list));
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything but reading: mail of the writer, rebalances, commits.
+    fn housekeeping(&mut self, now: Instant) {
+        for mail in self.handover.mail() {
+            self.receive(&mail, now);
+        }
+        for happened in self.consumer.context().take_happened() {
+            self.happen(happened, now);
+        }
+        for (partition, epoch) in self.partitions.due(now) {
+            self.handover.ask(partition, epoch);
+        }
+        self.reread(now);
+        if self.commits.is_due(now) {
+            let commits = self.partitions.take_commits();
+            self.commit(&commits, now);
+        }
+        if self.overview_at.is_none_or(|at| now.saturating_duration_since(at) >= OVERVIEW_INTERVAL) {
+            self.overview_at = Some(now);
+            self.show();
+        }
+    }
+
+    fn read(&mut self) -> Result<(), String> {
+        let consumer = Arc::clone(&self.consumer);
+        let now = Timestamp::from_system(SystemTime::now());
+        let mut wait = POLL;
+        for _ in 0..RECORDS_IN_A_ROW {
+            match consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    if self.take(&message, now) == Fill::Full {
+                        break;
+                    }
+                }
+                Some(Err(error)) => {
+                    self.failed(&error)?;
+                    break;
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: &BorrowedMessage<'_>, now: Timestamp) -> Fill {
+        let offset = message.offset();
+        let verdict = self.partitions.accept(message.topic(), message.partition(), offset);
+        let Verdict::Take { partition, epoch, generation } = verdict else { return Fill::Some };
+        let raw = copy(message);
+        let origin = Origin { source: &self.source.name, partition, generation, offset };
+        let fate = judge(&raw, origin, now, self.retention);
+        self.handover.push(Record { partition: partition.clone(), epoch, offset, fate, raw })
+    }
+
+    /// An error from `poll` is not the end unless librdkafka says so; what concerns connections is told elsewhere.
+    fn failed(&mut self, error: &KafkaError) -> Result<(), String> {
+        if let Some((_, reason)) = self.consumer.client().fatal_error() {
+            return Err(reason);
+        }
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => self.out_of_range = true,
+            Some(RDKafkaErrorCode::PollExceeded) => {
+                log::warn!("kafka has given our partitions away, for they were not polled source={}", self.source.name);
+            }
+            _ => log::debug!("kafka consumer error source={} err={error}", self.source.name),
+        }
+        Ok(())
+    }
+
+    /// librdkafka does not say which partition it is, so all are compared with what Kafka holds: once everything
+    /// that was read before is stored, for that need not be read again.
+    fn reread(&mut self, now: Instant) {
+        let too_soon = self.reread_at.is_some_and(|at| now.saturating_duration_since(at) < REREAD_INTERVAL);
+        if self.out_of_range && !too_soon && self.partitions.is_all_stored() {
+            self.out_of_range = false;
+            self.reread_at = Some(now);
+            let asks = self.partitions.all_lost();
+            self.ask_again(asks);
+        }
+    }
+
+    fn receive(&mut self, mail: &Mail, now: Instant) {
+        let Mail { partition, epoch, news } = mail;
+        match news {
+            News::Position { generation, next } => {
+                if self.partitions.position(partition, *epoch, *generation, *next) {
+                    self.assign(partition, *next);
+                }
+            }
+            News::Unfit { reason } => {
+                if self.partitions.stop(partition, *epoch, reason, now) {
+                    log::error!("partition stopped source={} {partition} reason={reason:?}", self.source.name);
+                }
+            }
+            News::Stored { next, last_record_ms } => {
+                self.partitions.stored(partition, *epoch, *next, *last_record_ms);
+            }
+            News::Lost => {
+                let asks = self.partitions.lost(partition, *epoch).into_iter().collect();
+                self.ask_again(asks);
+            }
+        }
+    }
+
+    fn happen(&mut self, happened: Happened, now: Instant) {
+        match happened {
+            Happened::Assigned(partitions) => {
+                // The group has its answer at once, and each partition is begun when its position is known: a
+                // database that is away delays no rebalance, and nothing is ever read from Kafka's own position.
+                self.check("assign", self.consumer.incremental_assign(&TopicPartitionList::new()));
+                for partition in &partitions {
+                    log::info!("partition assigned source={} {partition}", self.source.name);
+                    self.missing_topics.remove(&*partition.topic);
+                }
+                for (partition, epoch) in self.partitions.assigned(partitions) {
+                    self.handover.ask(partition, epoch);
+                }
+            }
+            Happened::Revoked { partitions, lost } => {
+                for partition in &partitions {
+                    self.handover.forget(partition);
+                    log::info!("partition revoked source={} {partition} lost={lost}", self.source.name);
+                }
+                let revoked = self.partitions.revoked(&partitions);
+                if !lost {
+                    self.commit(&revoked.commits, now);
+                }
+                self.check("unassign", self.consumer.incremental_unassign(&list(revoked.reading)));
+            }
+            Happened::Committed(result) => {
+                self.commits.answered();
+                if let Err(error) = result {
+                    // The database is the truth; this will be told again.
+                    log::debug!("kafka commit failed source={} err={error}", self.source.name);
+                    self.partitions.commit_failed();
+                }
+            }
+        }
+    }
+
+    /// Begins to read a partition, always from an explicit offset.
+    fn assign(&self, partition: &Partition, next: i64) {
+        let Some(list) = with_offsets(&[(partition.clone(), next)]) else { return };
+        log::info!("partition read source={} {partition} offset={next}", self.source.name);
+        self.check("assign", self.consumer.incremental_assign(&list));
+        // The mark of an earlier pause outlives an assignment.
+        match self.gate.is_paused() {
+            true => self.check("pause", self.consumer.pause(&list)),
+            false => self.check("resume", self.consumer.resume(&list)),
+        }
+    }
+
+    fn ask_again(&self, asks: Vec<Ask>) {
+        if asks.is_empty() {
+            return;
+        }
+        let partitions = asks.iter().map(|(partition, _)| partition.clone()).collect();
+        self.check("unassign", self.consumer.incremental_unassign(&list(partitions)));
+        for (partition, epoch) in asks {
+            self.handover.forget(&partition);
+            self.handover.ask(partition, epoch);
+        }
+    }
+
+    fn each_reading(&self, what: &str, act: impl Fn(&Consumer, &TopicPartitionList) -> Result<(), KafkaError>) {
+        log::debug!("{what} partitions source={}", self.source.name);
+        self.check(what, act(&self.consumer, &list(self.partitions.reading())));
+    }
+
+    /// These calls change librdkafka's own state only; what fails here is a defect.
+    fn check(&self, what: &str, result: Result<(), KafkaError>) {
+        if let Err(error) = result {
+            log::warn!("kafka client refused to {what} source={} err={error}", self.source.name);
+        }
+    }
+
+    fn commit(&mut self, commits: &[(Partition, i64)], now: Instant) {
+        let Some(list) = with_offsets(commits) else { return };
+        match self.consumer.commit(&list, CommitMode::Async) {
+            Ok(()) => self.commits.sent(now),
+            Err(error) => {
+                log::debug!("kafka commit failed source={} err={error}", self.source.name);
+                self.partitions.commit_failed();
+            }
+        }
+    }
+
+    fn show(&mut self) {
+        let context = self.consumer.context();
+        for topic in context.take_missing_topics() {
+            if self.missing_topics.insert(topic.clone()) {
+                log::info!("topic does not exist yet, waiting for it source={} topic={topic}", self.source.name);
+            }
+        }
+        let overview = self.partitions.overview(|partition| context.end(partition));
+        let mut view = self.state.view();
+        view.overview = overview;
+        view.missing_topics.clone_from(&self.missing_topics);
+    }
+
+    /// The writer stores what is queued, the last positions are committed, the group is left: each as far as it can
+    /// be done in time. What is not stored stays in Kafka.
+    fn finish(mut self, begin: Instant) {
+        self.handover.finish(begin + DRAIN);
+        self.each_reading("pause", |consumer, list| consumer.pause(list));
+        self.poll_until(begin + DRAIN + POLL, |poll| poll.handover.wait_finished(Duration::ZERO));
+        if !self.consumer.context().cluster().is_up() {
+            // To close a client whose brokers are away can take long or crash (librdkafka before 2.14.2).
+            std::mem::forget(self.consumer);
+            return;
+        }
+        let commits = self.partitions.take_commits();
+        self.commit(&commits, Instant::now());
+        self.poll_until(begin + LAST_COMMIT, |poll| poll.commits.is_answered());
+        if self.subscribed {
+            self.consumer.unsubscribe();
+            self.poll_until(begin + LEAVE, |poll| poll.partitions.overview(|_| None).assigned == 0);
+        }
+        self.consumer.context().set_closing();
+    }
+
+    /// Serves everything but records, until it is done or too late.
+    fn poll_until(&mut self, deadline: Instant, done: impl Fn(&Self) -> bool) {
+        loop {
+            let now = Instant::now();
+            self.beat.turn();
+            self.housekeeping(now);
+            if done(self) || now >= deadline {
+                return;
+            }
+            let consumer = Arc::clone(&self.consumer);
+            // A record that still comes is not stored; it stays in Kafka.
+            drop(consumer.poll(POLL / 5));
+        }
+    }
+}
+
+fn list(partitions: Vec<Partition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.number);
+    }
+    list
+}
+
+/// None for an empty list. The offsets are those of the next record to be read.
+fn with_offsets(offsets: &[(Partition, i64)]) -> Option<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (partition, next) in offsets {
+        list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(*next)).ok()?;
+    }
+    (list.count() > 0).then_some(list)
+}
+
+/// A message pins memory of librdkafka, so it is copied at once.
+fn copy(message: &BorrowedMessage<'_>) -> Raw {
+    let header =
+        |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+    Raw {
+        at_ms: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        headers: message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default(),
+        payload: message.payload().map(<[u8]>::to_vec),
+    }
+}

@@ -1,0 +1,87 @@
+//! PostgreSQL: the schema, the positions, the rows.
+
+mod bisect;
+mod connect;
+pub(crate) mod days;
+mod dead;
+mod fault;
+mod numeric;
+mod positions;
+mod schema;
+mod tuple;
+mod write;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coinflow_common::orderbook::{Exchange, Market};
+use postgres::{Client, Statement};
+
+pub(crate) use connect::{Bounds, connect};
+pub(crate) use fault::{Class, PgFault};
+pub(crate) use positions::Position;
+pub(crate) use schema::{Schema, migrate};
+pub(crate) use tuple::{Origin, encode};
+pub(crate) use write::{Failure, Step, Written};
+
+use crate::config::Postgres;
+
+/// A connection of one source's writer, with what is prepared and known on it.
+pub(crate) struct Store {
+    client: Client,
+    schema: Schema,
+    source: Arc<str>,
+    statements: Statements,
+    copy: String,
+    /// The days that take rows, as far as known.
+    days: BTreeSet<days::Day>,
+    /// The markets that the table `market` is known to hold.
+    markets: HashSet<(Exchange, Market)>,
+}
+
+struct Statements {
+    advance: Statement,
+    markets: Statement,
+}
+
+impl Store {
+    /// Connects, brings the schema up to date, prepares.
+    ///
+    /// # Errors
+    /// The way, the server's refusal, or a missing right.
+    pub(crate) fn open(settings: &Postgres, source: &Arc<str>) -> Result<Self, PgFault> {
+        let schema = Schema::new(&settings.schema);
+        let mut client = connect(settings, Bounds::WRITE)?;
+        migrate(&mut client, &schema)?;
+        let statements = Statements {
+            advance: client.prepare(&format!(
+                "UPDATE {} SET next_offset = $6, kafka_source = $7, updated_at = now(), \
+                               last_record_at = coalesce($8::text::timestamptz, last_record_at) \
+                  WHERE cluster_id = $1 AND kafka_topic = $2 AND kafka_partition = $3 \
+                    AND generation = $4 AND next_offset = $5",
+                schema.table("kafka_offset")
+            ))?,
+            markets: client.prepare(&format!(
+                "INSERT INTO {} (exchange, market) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING",
+                schema.table("market")
+            ))?,
+        };
+        let copy = write::copy_statement(&schema);
+        let source = Arc::clone(source);
+        Ok(Self { client, schema, source, statements, copy, days: BTreeSet::new(), markets: HashSet::new() })
+    }
+
+    /// Whether the server still answers; for a connection that has been idle.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn probe(&mut self, timeout: Duration) -> Result<(), PgFault> {
+        self.client.is_valid(timeout).map_err(|error| PgFault::connecting(&error))
+    }
+
+    /// After a row found no partition: what is known about days is out of date.
+    pub(crate) fn forget_days(&mut self) {
+        self.days.clear();
+    }
+}

@@ -1,0 +1,133 @@
+//! The table `kafka_offset`: how far each partition is stored.
+
+use std::sync::Arc;
+
+use super::{PgFault, Store};
+use crate::record::Partition;
+
+/// A row of `kafka_offset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) generation: i32,
+    /// The first offset that is not yet stored.
+    pub(crate) next: i64,
+}
+
+/// Why a position was set otherwise than by storing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventKind {
+    Start,
+    Overrun,
+}
+
+impl EventKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Overrun => "overrun",
+        }
+    }
+}
+
+impl Store {
+    /// Reads a position. It waits for a transaction that is just moving it, be it that of the partition's last owner
+    /// or one of our own whose end we have not heard of.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub(crate) fn position(&mut self, cluster: &str, partition: &Partition) -> Result<Option<Position>, PgFault> {
+        let row = self.client.query_opt(
+            &format!(
+                "SELECT generation, next_offset FROM {} \
+                  WHERE cluster_id = $1 AND kafka_topic = $2 AND kafka_partition = $3 FOR UPDATE",
+                self.schema.table("kafka_offset")
+            ),
+            &[&cluster, &&*partition.topic, &partition.number],
+        )?;
+        Ok(row.map(|row| Position { generation: row.get(0), next: row.get(1) }))
+    }
+
+    /// Whether any partition of a topic has a position.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub(crate) fn knows_topic(&mut self, cluster: &str, topic: &str) -> Result<bool, PgFault> {
+        let table = self.schema.table("kafka_offset");
+        let query = format!("SELECT FROM {table} WHERE cluster_id = $1 AND kafka_topic = $2 LIMIT 1");
+        Ok(self.client.query_opt(&query, &[&cluster, &topic])?.is_some())
+    }
+
+    /// Makes first positions; where another consumerd was faster, its ones stand.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub(crate) fn start(
+        &mut self,
+        cluster: &Arc<str>,
+        starts: &[(Partition, i64)],
+        reason: &str,
+    ) -> Result<(), PgFault> {
+        let positions = self.schema.table("kafka_offset");
+        let events = self.schema.table("offset_event");
+        let mut transaction = self.client.transaction()?;
+        // A first position that is lost again with a crashed server would be chosen anew, and differently.
+        transaction.batch_execute("SET LOCAL synchronous_commit = on")?;
+        for (Partition { topic, number }, offset) in starts {
+            let made = transaction.execute(
+                &format!(
+                    "INSERT INTO {positions} (cluster_id, kafka_topic, kafka_partition, kafka_source, next_offset) \
+                     VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"
+                ),
+                &[&&**cluster, &&**topic, number, &&*self.source, offset],
+            )?;
+            if made == 1 {
+                transaction.execute(
+                    &format!(
+                        "INSERT INTO {events} (kafka_source, kafka_topic, kafka_partition, generation, to_offset, kind, \
+                                               reason) VALUES ($1, $2, $3, 0, $4, $5, $6)"
+                    ),
+                    &[&&*self.source, &&**topic, number, offset, &EventKind::Start.as_str(), &reason],
+                )?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Moves a position past records that Kafka has deleted. False: somebody else has moved it.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub(crate) fn skip(
+        &mut self,
+        cluster: &str,
+        partition: &Partition,
+        at: Position,
+        to: i64,
+        reason: &str,
+    ) -> Result<bool, PgFault> {
+        let positions = self.schema.table("kafka_offset");
+        let events = self.schema.table("offset_event");
+        let Partition { topic, number } = partition;
+        let mut transaction = self.client.transaction()?;
+        let moved = transaction.execute(
+            &format!(
+                "UPDATE {positions} SET next_offset = $6, updated_at = now() WHERE cluster_id = $1 AND kafka_topic = $2 \
+                    AND kafka_partition = $3 AND generation = $4 AND next_offset = $5"
+            ),
+            &[&cluster, &&**topic, number, &at.generation, &at.next, &to],
+        )?;
+        if moved == 1 {
+            transaction.execute(
+                &format!(
+                    "INSERT INTO {events} (kafka_source, kafka_topic, kafka_partition, generation, from_offset, to_offset, \
+                                           kind, reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+                ),
+                &[
+                    &&*self.source, &&**topic, number, &at.generation, &at.next, &to, &EventKind::Overrun.as_str(), &reason,
+                ],
+            )?;
+        }
+        transaction.commit()?;
+        Ok(moved == 1)
+    }
+}

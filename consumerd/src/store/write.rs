@@ -1,0 +1,240 @@
+//! One batch, one transaction: positions first, behind a compare-and-set, then the rows.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+
+use coinflow_common::orderbook::{Exchange, Market, Timestamp};
+use postgres::Transaction;
+
+use super::Store;
+use super::bisect::{Refused, bisect};
+use super::days::{self, Day};
+use super::dead::{self, Letter};
+use super::fault::{Class, PgFault};
+use super::tuple::{COLUMNS, HEADER, TRAILER};
+use crate::record::{Book, Fate, Partition, Record};
+
+/// COPY data is handed to the connection in pieces of this size.
+const COPY_PIECE_BYTES: usize = 128 << 10;
+/// Markets remembered as known to the table `market`. There are some thousands in the world.
+const MARKETS_MAX: usize = 100_000;
+
+/// A partition's step from one position to the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) cluster: Arc<str>,
+    pub(crate) partition: Partition,
+    pub(crate) generation: i32,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+    /// Kafka's time of the last record of the step, in milliseconds.
+    pub(crate) last_record_ms: Option<i64>,
+}
+
+/// Why a batch was not stored.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The position of this step is not where it was: nothing was stored.
+    Fence(usize),
+    /// Nothing was stored.
+    Refused(PgFault),
+    /// COMMIT was sent and not answered: all or nothing was stored.
+    Unknown(PgFault),
+}
+
+impl From<PgFault> for Failure {
+    fn from(fault: PgFault) -> Self {
+        Self::Refused(fault)
+    }
+}
+
+impl From<postgres::Error> for Failure {
+    fn from(error: postgres::Error) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// What a batch came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) books: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) expired: u64,
+    /// Topic, partition, offset and reason of the dead letters.
+    pub(crate) refusals: Vec<(Partition, i64, String)>,
+}
+
+impl Store {
+    /// Stores the records and moves the positions, all or nothing.
+    ///
+    /// `steps` are in the order of their partitions: whoever locks more than one does it in this order.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub(crate) fn write(&mut self, steps: &[Step], records: &[&Record]) -> Result<Written, Failure> {
+        let books: Vec<(&Record, &Book)> = records
+            .iter()
+            .filter_map(|record| match &record.fate {
+                Fate::Book(book) => Some((*record, book)),
+                _ => None,
+            })
+            .collect();
+        self.make_days(books.iter().map(|(_, book)| book.day))?;
+        match self.attempt(steps, records, &books, false) {
+            Err(Failure::Refused(fault)) if fault.class() == Class::Row => self.attempt(steps, records, &books, true),
+            result => result,
+        }
+    }
+
+    /// A batch that needs a day which was not made ahead makes it itself.
+    fn make_days(&mut self, wanted: impl Iterator<Item = Day>) -> Result<(), PgFault> {
+        let missing =
+            |wanted: &BTreeSet<Day>, known: &BTreeSet<Day>| wanted.difference(known).copied().collect::<Vec<_>>();
+        let wanted: BTreeSet<Day> = wanted.collect();
+        if missing(&wanted, &self.days).is_empty() {
+            return Ok(());
+        }
+        self.days = days::attached(&mut self.client, &self.schema)?;
+        for day in missing(&wanted, &self.days) {
+            days::make(&mut self.client, &self.schema, day)?;
+            self.days.insert(day);
+        }
+        Ok(())
+    }
+
+    fn attempt(
+        &mut self,
+        steps: &[Step],
+        records: &[&Record],
+        books: &[(&Record, &Book)],
+        with_savepoints: bool,
+    ) -> Result<Written, Failure> {
+        let mut transaction = self.client.transaction()?;
+        for (index, step) in steps.iter().enumerate() {
+            if !advance(&mut transaction, &self.statements.advance, &self.source, step)? {
+                transaction.rollback()?;
+                return Err(Failure::Fence(index));
+            }
+        }
+        let new_markets = new_markets(&self.markets, books);
+        if !new_markets.is_empty() {
+            let (exchanges, markets): (Vec<&str>, Vec<&str>) =
+                new_markets.iter().map(|(exchange, market)| (exchange.as_str(), market.as_str())).unzip();
+            transaction.execute(&self.statements.markets, &[&exchanges, &markets])?;
+        }
+        let refused = match with_savepoints {
+            false => copy(&mut transaction, &self.copy, books).map(|()| Vec::new())?,
+            true => bisect(0..books.len(), &mut |part: Range<usize>| {
+                let mut savepoint = transaction.transaction()?;
+                copy(&mut savepoint, &self.copy, &books[part])?;
+                Ok(savepoint.commit()?)
+            })?,
+        };
+        let letters = letters(steps, records, books, &refused);
+        dead::insert(&mut transaction, &self.schema, &self.source, &letters)?;
+        transaction.commit().map_err(|error| commit_failure(error.into()))?;
+
+        if self.markets.len() + new_markets.len() > MARKETS_MAX {
+            self.markets.clear();
+        }
+        self.markets.extend(new_markets.into_iter().map(|(exchange, market)| (exchange.clone(), market.clone())));
+        let refusal =
+            |letter: &Letter<'_>| (letter.record.partition.clone(), letter.record.offset, letter.reason.to_owned());
+        Ok(Written {
+            books: (books.len() - refused.len()) as u64,
+            dead_letters: letters.len() as u64,
+            expired: (records.len() + refused.len() - books.len() - letters.len()) as u64,
+            refusals: letters.iter().map(refusal).collect(),
+        })
+    }
+}
+
+/// A server that says why it did not commit has not committed; a connection that is gone says nothing.
+fn commit_failure(fault: PgFault) -> Failure {
+    match fault.code.as_deref() {
+        None | Some("40003" | "08007" | "57P01" | "57P02" | "57P05") => Failure::Unknown(fault),
+        Some(_) => Failure::Refused(fault),
+    }
+}
+
+/// The compare-and-set. False: somebody else has moved the position.
+fn advance(
+    transaction: &mut Transaction<'_>,
+    statement: &postgres::Statement,
+    source: &str,
+    step: &Step,
+) -> Result<bool, PgFault> {
+    let at = step.last_record_ms.and_then(|ms| Timestamp::from_micros(ms.checked_mul(1000)?).ok());
+    let at = at.map(|at| at.to_string());
+    let Partition { topic, number } = &step.partition;
+    let moved = transaction.execute(
+        statement,
+        &[&&*step.cluster, &&**topic, number, &step.generation, &step.from, &step.to, &source, &at],
+    )?;
+    Ok(moved == 1)
+}
+
+/// Sorted: writers that make the same markets known at the same time must not wait for each other in a circle.
+fn new_markets<'a>(
+    known: &HashSet<(Exchange, Market)>,
+    books: &[(&Record, &'a Book)],
+) -> BTreeSet<(&'a Exchange, &'a Market)> {
+    let mut new = BTreeSet::new();
+    let mut last = None;
+    for (_, book) in books {
+        let market = (&book.exchange, &book.market);
+        if last != Some(market) && !known.contains(&(book.exchange.clone(), book.market.clone())) {
+            new.insert(market);
+        }
+        last = Some(market);
+    }
+    new
+}
+
+fn copy(transaction: &mut Transaction<'_>, statement: &str, books: &[(&Record, &Book)]) -> Result<(), PgFault> {
+    if books.is_empty() {
+        return Ok(());
+    }
+    let mut writer = transaction.copy_in(statement)?;
+    let mut piece = Vec::with_capacity(COPY_PIECE_BYTES + 8192);
+    piece.extend(HEADER);
+    for (_, book) in books {
+        piece.extend(&book.tuple);
+        if piece.len() >= COPY_PIECE_BYTES {
+            writer.write_all(&piece)?;
+            piece.clear();
+        }
+    }
+    piece.extend(TRAILER);
+    writer.write_all(&piece)?;
+    writer.finish()?;
+    Ok(())
+}
+
+fn letters<'a>(
+    steps: &[Step],
+    records: &[&'a Record],
+    books: &[(&'a Record, &Book)],
+    refused: &'a [Refused],
+) -> Vec<Letter<'a>> {
+    let generation = |record: &Record| {
+        steps.iter().find(|step| step.partition == record.partition).map_or(0, |step| step.generation)
+    };
+    let judged = records.iter().filter_map(|record| match &record.fate {
+        Fate::Dead { reason } => Some(Letter { record, generation: generation(record), sqlstate: None, reason }),
+        _ => None,
+    });
+    let by_database = refused.iter().map(|refused| {
+        let (record, _) = books[refused.index];
+        let fault = &refused.fault;
+        Letter { record, generation: generation(record), sqlstate: fault.code.as_deref(), reason: &fault.message }
+    });
+    judged.chain(by_database).collect()
+}
+
+/// The COPY statement.
+pub(super) fn copy_statement(schema: &super::Schema) -> String {
+    format!("COPY {} ({}) FROM STDIN (FORMAT binary)", schema.table("orderbook"), COLUMNS.join(", "))
+}

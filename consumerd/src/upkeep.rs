@@ -1,0 +1,87 @@
+//! The thread that keeps the days: it makes them ahead and drops the old ones, on a connection of its own.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use coinflow_common::daemon::Beat;
+use coinflow_common::orderbook::Timestamp;
+
+use crate::config::Postgres;
+use crate::store::{Bounds, PgFault, Schema, connect, days, migrate};
+use crate::writer::{Change, Health};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Between two tries.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Tells threads that it is time to end.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    pub(crate) fn set(&self) {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits so long, or until it is set.
+    fn wait(&self, at_most: Duration) {
+        let guard = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_timeout_while(guard, at_most, |stopped| !*stopped));
+    }
+}
+
+/// The body of the thread.
+pub(crate) fn run(settings: &Postgres, stop: &Arc<Stop>, beat: &Beat) {
+    let mut health = Health::default();
+    while !stop.is_set() {
+        beat.turn();
+        let result = {
+            let _waiting = beat.waiting("PostgreSQL");
+            look(settings, now())
+        };
+        let change = match &result {
+            Ok(()) => health.served(),
+            Err(fault) => health.failed(fault, now()),
+        };
+        match (change, &result) {
+            // That the server is away, the writers tell.
+            (Some(Change::Refuses), Err(fault)) => {
+                log::warn!("days cannot be kept, trying on err={:?}", fault.to_string());
+            }
+            (Some(Change::Back { since }), Ok(())) => log::debug!("days are kept again since={since}"),
+            _ => {}
+        }
+        let _waiting = beat.waiting("the next look");
+        stop.wait(if result.is_ok() { INTERVAL } else { RETRY });
+    }
+}
+
+fn look(settings: &Postgres, now: Timestamp) -> Result<(), PgFault> {
+    let schema = Schema::new(&settings.schema);
+    let mut client = connect(settings, Bounds::DAYS)?;
+    migrate(&mut client, &schema)?;
+    let attached = days::attached(&mut client, &schema)?;
+    for day in days::ready(now).filter(|day| !attached.contains(day)) {
+        days::make(&mut client, &schema, day)?;
+    }
+    if let Some(retention) = settings.retention {
+        let oldest = now.saturating_sub(retention).day();
+        for date in days::retire_before(&mut client, &schema, oldest)? {
+            log::info!("day dropped date={date}");
+        }
+    }
+    Ok(())
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system(SystemTime::now())
+}

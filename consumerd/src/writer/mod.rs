@@ -1,0 +1,327 @@
+//! The writer thread of a source: it stores batches, one after another, and answers for positions.
+
+mod health;
+mod plan;
+mod resolve;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use coinflow_common::daemon::Beat;
+use coinflow_common::orderbook::Timestamp;
+
+pub(crate) use health::{Change, Health, pace};
+pub(crate) use resolve::Claims;
+
+use crate::backoff::Backoff;
+use crate::config::{Postgres, Source};
+use crate::handover::{Handover, News};
+use crate::record::{Epoch, Fate, Partition, Record};
+use crate::source::Consumer;
+use crate::state::State;
+use crate::store::{Class, Failure, PgFault, Store, Written};
+use plan::{Fence, Held, Positions, fence, keep_current, steps};
+use resolve::{Resolved, Resolver, Unresolved};
+
+/// How long an idle writer waits. Questions that Kafka could not answer are asked again after as long.
+const IDLE: Duration = Duration::from_secs(1);
+/// An idle connection is tried after so long, so that STATUS tells the truth.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A line about dead letters is written at most this often.
+const DEAD_LETTERS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Everything the writer thread owns.
+pub(crate) struct Writer {
+    settings: Postgres,
+    resolver: Resolver,
+    consumer: Arc<Consumer>,
+    handover: Arc<Handover>,
+    state: Arc<State>,
+    beat: Beat,
+    store: Option<Store>,
+    positions: Positions,
+    /// The batch at hand.
+    records: Vec<Record>,
+    /// So many of them at once: halved when a statement takes too long.
+    records_max: usize,
+    health: Health,
+    backoff: Backoff,
+    answered_at: Instant,
+    /// Kafka could not answer; it is not asked before.
+    ask_at: Instant,
+    dead_letters: DeadLetters,
+}
+
+/// Dead letters since the last line about them.
+#[derive(Debug, Default)]
+struct DeadLetters {
+    told_at: Option<Instant>,
+    untold: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        settings: Postgres,
+        source: Source,
+        claims: Arc<Claims>,
+        consumer: Arc<Consumer>,
+        handover: Arc<Handover>,
+        state: Arc<State>,
+        beat: Beat,
+    ) -> Self {
+        let name = source.name.as_str().into();
+        Self {
+            settings,
+            resolver: Resolver { source, name, claims },
+            consumer,
+            handover,
+            state,
+            beat,
+            store: None,
+            positions: Positions::new(),
+            records: Vec::new(),
+            records_max: usize::MAX,
+            health: Health::default(),
+            backoff: Backoff::new(),
+            answered_at: Instant::now(),
+            ask_at: Instant::now(),
+            dead_letters: DeadLetters::default(),
+        }
+    }
+
+    /// Until the handover says to finish, and everything queued is stored or it is too late for that.
+    pub(crate) fn run(mut self) {
+        loop {
+            self.beat.turn();
+            let wait = if self.records.is_empty() && self.store.is_some() { IDLE } else { Duration::ZERO };
+            let work = {
+                let _waiting = self.beat.waiting("work");
+                self.handover.work(self.records.is_empty(), wait)
+            };
+            self.records.extend(work.records);
+            let finished = self.records.is_empty() || self.store.is_none();
+            if work.finish_by.is_some_and(|by| finished || by <= Instant::now()) {
+                break;
+            }
+            match self.turn(&work.asks) {
+                Ok(()) => self.served(),
+                Err(fault) => {
+                    if self.failed(&fault).is_some() {
+                        break;
+                    }
+                }
+            }
+        }
+        let handover = Arc::clone(&self.handover);
+        drop(self);
+        handover.set_finished();
+    }
+
+    /// Whatever there is to do, once.
+    fn turn(&mut self, asks: &[(Partition, Epoch)]) -> Result<(), PgFault> {
+        if self.store.is_none() {
+            let _waiting = self.beat.waiting("PostgreSQL");
+            self.store = Some(Store::open(&self.settings, &self.resolver.name)?);
+            self.handover.set_database_seen();
+        }
+        for (partition, epoch) in asks {
+            if self.ask_at <= Instant::now() {
+                self.answer(partition, *epoch)?;
+            }
+        }
+        if !self.records.is_empty() {
+            return self.store_batch();
+        }
+        if self.answered_at.elapsed() >= PROBE_INTERVAL {
+            let _waiting = self.beat.waiting("PostgreSQL");
+            if let Some(store) = &mut self.store {
+                store.probe(PROBE_TIMEOUT)?;
+            }
+            self.answered_at = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Answers for a position, if Kafka and the database can be asked now.
+    fn answer(&mut self, partition: &Partition, epoch: Epoch) -> Result<(), PgFault> {
+        // What was read of it in an earlier stay is read again from the position, whatever that is.
+        self.records.retain(|record| record.partition != *partition);
+        self.positions.remove(partition);
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let resolved = {
+            let _waiting = self.beat.waiting("positions");
+            self.resolver.resolve(store, &self.consumer, partition)
+        };
+        let news = match resolved {
+            Ok(Resolved::From { cluster, at }) => {
+                self.positions.insert(partition.clone(), Held { epoch, cluster, at, doubt: None });
+                News::Position { generation: at.generation, next: at.next }
+            }
+            Ok(Resolved::Unfit(reason)) => News::Unfit { reason },
+            Err(Unresolved::Database(fault)) => return Err(fault),
+            Err(Unresolved::Kafka(reason)) => {
+                log::debug!("position not known yet source={} {partition} reason={reason:?}", self.resolver.name);
+                self.ask_at = Instant::now() + IDLE;
+                return Ok(());
+            }
+        };
+        self.handover.post(partition, epoch, news);
+        Ok(())
+    }
+
+    /// Stores the batch at hand, or a part of it.
+    fn store_batch(&mut self) -> Result<(), PgFault> {
+        keep_current(&mut self.records, &self.positions);
+        let number = self.records.len().min(self.records_max);
+        if number == 0 {
+            return Ok(());
+        }
+        let batch: Vec<&Record> = self.records[..number].iter().collect();
+        let steps = steps(batch.iter().copied(), &self.positions);
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let result = {
+            let _waiting = self.beat.waiting("PostgreSQL");
+            store.write(&steps, &batch)
+        };
+        match result {
+            Ok(written) => {
+                self.count(&written);
+                for step in steps {
+                    self.moved(&step.partition, step.to, step.last_record_ms);
+                }
+                self.records.drain(..number);
+                self.records_max = usize::MAX;
+                Ok(())
+            }
+            Err(Failure::Fence(index)) => self.fenced(&steps[index].partition),
+            Err(Failure::Refused(fault)) => {
+                match fault.class() {
+                    Class::MissingDay => store.forget_days(),
+                    Class::Timeout => self.records_max = (number / 2).max(1),
+                    _ => {}
+                }
+                Err(fault)
+            }
+            Err(Failure::Unknown(fault)) => {
+                for step in steps {
+                    if let Some(held) = self.positions.get_mut(&step.partition) {
+                        held.doubt = Some(step.to);
+                    }
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// Everything before `to` is stored.
+    fn moved(&mut self, partition: &Partition, to: i64, last_record_ms: Option<i64>) {
+        if let Some(held) = self.positions.get_mut(partition) {
+            held.at.next = to;
+            held.doubt = None;
+            self.handover.post(partition, held.epoch, News::Stored { next: to, last_record_ms });
+        }
+    }
+
+    /// A position is not where it was. Nothing of the batch is stored; the rest is tried again at the next turn.
+    fn fenced(&mut self, partition: &Partition) -> Result<(), PgFault> {
+        let (Some(held), Some(store)) = (self.positions.get(partition), &mut self.store) else { return Ok(()) };
+        let found = store.position(&held.cluster, partition)?;
+        match fence(held, found) {
+            Fence::Stored => {
+                let to = held.doubt.unwrap_or(held.at.next);
+                let of_it = |record: &&Record| record.partition == *partition && record.offset < to;
+                self.count(&presumably(self.records.iter().filter(of_it)));
+                self.moved(partition, to, None);
+                log::info!("the unanswered commit has taken place source={} {partition} next={to}", self.resolver.name);
+            }
+            Fence::Lost => {
+                let (epoch, expected) = (held.epoch, held.at.next);
+                let found = found.map_or_else(|| "none".to_owned(), |found| found.next.to_string());
+                log::warn!(
+                    "position moved by somebody else, reading on from there source={} {partition} expected={expected} found={found}",
+                    self.resolver.name
+                );
+                self.state.counters.fence_lost.add(1);
+                self.positions.remove(partition);
+                self.records.retain(|record| record.partition != *partition);
+                self.handover.post(partition, epoch, News::Lost);
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, written: &Written) {
+        self.answered_at = Instant::now();
+        let counters = &self.state.counters;
+        counters.books_stored.add(written.books);
+        counters.dead_letters.add(written.dead_letters);
+        counters.expired.add(written.expired);
+        counters.batches.add(1);
+        let dead = &mut self.dead_letters;
+        dead.untold += written.dead_letters;
+        let may_tell = dead.told_at.is_none_or(|at| at.elapsed() >= DEAD_LETTERS_INTERVAL);
+        if let (true, Some((partition, offset, reason))) = (may_tell, written.refusals.last()) {
+            log::warn!(
+                "records went to the dead letters source={} count={} last: {partition} offset={offset} reason={reason:?}",
+                self.resolver.name,
+                dead.untold
+            );
+            *dead = DeadLetters { told_at: Some(Instant::now()), untold: 0 };
+        }
+    }
+
+    fn served(&mut self) {
+        self.backoff.reset();
+        let change = self.health.served();
+        if let Some(change) = change {
+            self.show(&change, "");
+        }
+    }
+
+    /// Waits before the next try; tells when the source is to end.
+    fn failed(&mut self, fault: &PgFault) -> Option<Instant> {
+        let class = fault.class();
+        log::debug!("database try failed source={} class={class:?} err={fault}", self.resolver.name);
+        // Whatever it was, a new connection has no broken transaction, no stale plan, and the right server.
+        if fault.closed || !matches!(class, Class::Concurrency | Class::Timeout | Class::MissingDay) {
+            self.store = None;
+        }
+        if let Some(change) = self.health.failed(fault, now()) {
+            self.show(&change, &fault.to_string());
+        }
+        self.state.view().database = self.health.database().clone();
+        let chance = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_micros();
+        let pause = self.backoff.next(pace(class), chance);
+        let _waiting = self.beat.waiting("back-off");
+        self.handover.pause(pause)
+    }
+
+    fn show(&self, change: &Change, reason: &str) {
+        let source = &self.resolver.name;
+        match change {
+            Change::Down => log::warn!("database is not reachable source={source} err={reason:?}"),
+            Change::Refuses => log::warn!("database refuses, trying on source={source} err={reason:?}"),
+            Change::First => log::info!("database is reachable source={source}"),
+            Change::Back { since } => log::info!("database is back source={source} away_since={since}"),
+        }
+        self.state.view().database = self.health.database().clone();
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system(SystemTime::now())
+}
+
+/// What a batch came to whose COMMIT was not answered: what PostgreSQL refused of it is not known any more.
+fn presumably<'a>(records: impl Iterator<Item = &'a Record>) -> Written {
+    let mut written = Written::default();
+    for record in records {
+        match record.fate {
+            Fate::Book(_) => written.books += 1,
+            Fate::Dead { .. } => written.dead_letters += 1,
+            Fate::Expired => written.expired += 1,
+        }
+    }
+    written
+}

@@ -1,0 +1,119 @@
+//! What a batch does to the positions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::record::{Epoch, Partition, Record};
+use crate::store::{Position, Step};
+
+/// A partition's position as the writer knows it, during one stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) epoch: Epoch,
+    pub(super) cluster: Arc<str>,
+    pub(super) at: Position,
+    /// Where the position may be, too: COMMIT of this step was sent and not answered.
+    pub(super) doubt: Option<i64>,
+}
+
+/// The positions of all partitions that have one.
+pub(super) type Positions = BTreeMap<Partition, Held>;
+
+/// Keeps those records that are still to be stored: of the present stay, and not before the position.
+pub(super) fn keep_current(records: &mut Vec<Record>, positions: &Positions) {
+    records.retain(|record| {
+        positions.get(&record.partition).is_some_and(|held| held.epoch == record.epoch && record.offset >= held.at.next)
+    });
+}
+
+/// The steps that a batch takes, in the order of the partitions.
+pub(super) fn steps<'a>(records: impl IntoIterator<Item = &'a Record>, positions: &Positions) -> Vec<Step> {
+    let mut steps: BTreeMap<&Partition, Step> = BTreeMap::new();
+    for record in records {
+        let Some(held) = positions.get(&record.partition) else { continue };
+        let step = steps.entry(&record.partition).or_insert_with(|| Step {
+            cluster: Arc::clone(&held.cluster),
+            partition: record.partition.clone(),
+            generation: held.at.generation,
+            from: held.at.next,
+            to: held.at.next,
+            last_record_ms: None,
+        });
+        // Records of a partition come in the order of their offsets: the poll thread takes no other.
+        debug_assert!(record.offset >= step.to, "offset {} after {}", record.offset, step.to);
+        step.to = record.offset + 1;
+        step.last_record_ms = record.raw.at_ms.or(step.last_record_ms);
+    }
+    steps.into_values().collect()
+}
+
+/// What a compare-and-set that failed means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fence {
+    /// The COMMIT that was not answered has taken place.
+    Stored,
+    /// Somebody else has moved the position.
+    Lost,
+}
+
+/// `found`: the row as it is now.
+pub(super) fn fence(held: &Held, found: Option<Position>) -> Fence {
+    let ours = |found: Position| found.generation == held.at.generation && Some(found.next) == held.doubt;
+    if found.is_some_and(ours) { Fence::Stored } else { Fence::Lost }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Fate, Raw};
+
+    fn partition(number: i32) -> Partition {
+        Partition::new("t", number)
+    }
+
+    fn record(number: i32, epoch: u64, offset: i64) -> Record {
+        let raw = Raw { at_ms: Some(offset * 10), ..Raw::default() };
+        Record { partition: partition(number), epoch: Epoch(epoch), offset, fate: Fate::Expired, raw }
+    }
+
+    fn held(epoch: u64, next: i64, doubt: Option<i64>) -> Held {
+        Held { epoch: Epoch(epoch), cluster: "c".into(), at: Position { generation: 2, next }, doubt }
+    }
+
+    fn positions() -> Positions {
+        Positions::from([(partition(0), held(1, 10, None)), (partition(1), held(2, 0, None))])
+    }
+
+    #[test]
+    fn records_of_another_stay_or_before_the_position_are_left_out() {
+        let mut records = vec![record(0, 1, 9), record(0, 1, 10), record(1, 1, 0), record(1, 2, 0), record(2, 3, 0)];
+        keep_current(&mut records, &positions());
+        let kept: Vec<_> = records.iter().map(|record| (record.partition.number, record.offset)).collect();
+        assert_eq!(kept, [(0, 10), (1, 0)]);
+    }
+
+    #[test]
+    fn each_partition_takes_one_step_behind_its_last_record() {
+        let records = [record(1, 2, 0), record(0, 1, 10), record(1, 2, 5), record(0, 1, 11)];
+        let steps = steps(&records, &positions());
+        let seen: Vec<_> =
+            steps.iter().map(|step| (step.partition.number, step.from, step.to, step.last_record_ms)).collect();
+        assert_eq!(seen, [(0, 10, 12, Some(110)), (1, 0, 6, Some(50))]);
+        assert_eq!(steps[0].generation, 2);
+    }
+
+    #[test]
+    fn a_commit_in_doubt_is_recognised_by_where_it_led() {
+        let at = |generation, next| Some(Position { generation, next });
+        let table = [
+            (Some(20), at(2, 20), Fence::Stored),
+            (Some(20), at(2, 25), Fence::Lost),
+            (Some(20), at(3, 20), Fence::Lost),
+            (Some(20), None, Fence::Lost),
+            (None, at(2, 20), Fence::Lost),
+        ];
+        for (doubt, found, expected) in table {
+            assert_eq!(fence(&held(1, 10, doubt), found), expected, "{doubt:?} {found:?}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! From where a partition is to be read.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::config::{OnOverrun, Source, Start};
+use crate::record::Partition;
+use crate::source::Consumer;
+use crate::store::{PgFault, Position, Store};
+
+/// A question to Kafka may take so long.
+const KAFKA_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Which source reads which topic of which cluster, in this process. The second one is refused: two sources would
+/// share one position.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(Mutex<BTreeMap<ClusterTopic, Arc<str>>>);
+
+/// A cluster's id, and a topic of it.
+type ClusterTopic = (String, Arc<str>);
+
+impl Claims {
+    /// The source that has the topic: the given one, unless another was faster.
+    fn claim(&self, cluster: &str, topic: &Arc<str>, source: &Arc<str>) -> Arc<str> {
+        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(claims.entry((cluster.to_owned(), Arc::clone(topic))).or_insert_with(|| Arc::clone(source)))
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) enum Resolved {
+    From { cluster: Arc<str>, at: Position },
+    Unfit(String),
+}
+
+/// No answer for now.
+#[derive(Debug)]
+pub(super) enum Unresolved {
+    Database(PgFault),
+    Kafka(String),
+}
+
+impl From<PgFault> for Unresolved {
+    fn from(fault: PgFault) -> Self {
+        Self::Database(fault)
+    }
+}
+
+/// Asks the database, and Kafka where the database does not know.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    pub(super) source: Source,
+    pub(super) name: Arc<str>,
+    pub(super) claims: Arc<Claims>,
+}
+
+impl Resolver {
+    pub(super) fn resolve(
+        &self,
+        store: &mut Store,
+        consumer: &Consumer,
+        partition: &Partition,
+    ) -> Result<Resolved, Unresolved> {
+        let cluster = consumer.client().fetch_cluster_id(KAFKA_TIMEOUT);
+        let cluster: Arc<str> = cluster.ok_or_else(|| Unresolved::Kafka("no cluster id".to_owned()))?.into();
+        let owner = self.claims.claim(&cluster, &partition.topic, &self.name);
+        if owner != self.name {
+            return Ok(Resolved::Unfit(format!("source {owner} reads the same topic of the same cluster {cluster}")));
+        }
+        let mut position = store.position(&cluster, partition)?;
+        if position.is_none() {
+            self.start(store, consumer, &cluster, partition)?;
+            position = store.position(&cluster, partition)?;
+        }
+        let at = position.ok_or_else(|| Unresolved::Kafka(format!("no position for {partition}")))?;
+        let (low, high) = watermarks(consumer, partition)?;
+        match fit(at.next, low, high) {
+            Fit::Good => Ok(Resolved::From { cluster, at }),
+            Fit::Overrun if self.source.on_overrun == OnOverrun::Continue => {
+                let reason = format!("Kafka holds offsets {low} to {high}");
+                if !store.skip(&cluster, partition, at, low, &reason)? {
+                    return Err(Unresolved::Kafka(format!("position of {partition} has moved")));
+                }
+                let lost = low - at.next;
+                log::error!(
+                    "records lost, kafka had deleted them before they were read source={} {partition} from={} to={low} records={lost}",
+                    self.name,
+                    at.next
+                );
+                Ok(Resolved::From { cluster, at: Position { next: low, ..at } })
+            }
+            Fit::Overrun => {
+                Ok(Resolved::Unfit(format!("next offset {} is deleted already: Kafka holds {low} to {high}", at.next)))
+            }
+            Fit::Beyond => Ok(Resolved::Unfit(format!(
+                "next offset {} is beyond the end: Kafka holds {low} to {high}, so the topic was made anew or cut",
+                at.next
+            ))),
+        }
+    }
+
+    /// Makes first positions. For a topic without any, all its partitions get theirs at once: one that appears later
+    /// is then known to be new, and is read from its beginning.
+    fn start(
+        &self,
+        store: &mut Store,
+        consumer: &Consumer,
+        cluster: &Arc<str>,
+        partition: &Partition,
+    ) -> Result<(), Unresolved> {
+        if store.knows_topic(cluster, &partition.topic)? {
+            let (low, _) = watermarks(consumer, partition)?;
+            return Ok(store.start(cluster, &[(partition.clone(), low)], "a new partition of a known topic")?);
+        }
+        let metadata = consumer.fetch_metadata(Some(&partition.topic), KAFKA_TIMEOUT).map_err(kafka)?;
+        let numbers = metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id());
+        let mut partitions: Vec<Partition> =
+            numbers.map(|number| Partition { topic: Arc::clone(&partition.topic), number }).collect();
+        // Consumerds that start at once must not wait for each other in a circle.
+        partitions.sort();
+        let starts: Result<Vec<_>, _> = partitions
+            .into_iter()
+            .map(|partition| self.first(consumer, &partition).map(|offset| (partition, offset)))
+            .collect();
+        let reason = match self.source.start {
+            Start::Earliest => "start = earliest",
+            Start::Latest => "start = latest",
+            Start::Group => "start = group",
+        };
+        Ok(store.start(cluster, &starts?, reason)?)
+    }
+
+    fn first(&self, consumer: &Consumer, partition: &Partition) -> Result<i64, Unresolved> {
+        let (low, high) = watermarks(consumer, partition)?;
+        match self.source.start {
+            Start::Earliest => Ok(low),
+            Start::Latest => Ok(high),
+            Start::Group => {
+                let mut list = TopicPartitionList::new();
+                list.add_partition(&partition.topic, partition.number);
+                let committed = consumer.committed_offsets(list, KAFKA_TIMEOUT).map_err(kafka)?;
+                let offset = committed.elements().first().map(|element| element.offset());
+                Ok(if let Some(Offset::Offset(offset)) = offset { offset } else { low })
+            }
+        }
+    }
+}
+
+fn kafka(error: rdkafka::error::KafkaError) -> Unresolved {
+    Unresolved::Kafka(error.to_string())
+}
+
+fn watermarks(consumer: &Consumer, partition: &Partition) -> Result<(i64, i64), Unresolved> {
+    consumer.fetch_watermarks(&partition.topic, partition.number, KAFKA_TIMEOUT).map_err(kafka)
+}
+
+/// How a position fits what Kafka holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Fit {
+    Good,
+    /// Retention was faster.
+    Overrun,
+    /// The topic has become shorter.
+    Beyond,
+}
+
+/// `high` is the offset of the next record to come, and a good position.
+fn fit(next: i64, low: i64, high: i64) -> Fit {
+    match next {
+        _ if next < low => Fit::Overrun,
+        _ if next > high => Fit::Beyond,
+        _ => Fit::Good,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_fits_between_the_ends() {
+        let table = [
+            (5, 5, 9, Fit::Good),
+            (9, 5, 9, Fit::Good),
+            (0, 0, 0, Fit::Good),
+            (4, 5, 9, Fit::Overrun),
+            (10, 5, 9, Fit::Beyond),
+            (1, 0, 0, Fit::Beyond),
+        ];
+        for (next, low, high, expected) in table {
+            assert_eq!(fit(next, low, high), expected, "{next} in {low}..{high}");
+        }
+    }
+
+    #[test]
+    fn a_topic_belongs_to_the_first_source() {
+        let claims = Claims::default();
+        let [a, b]: [Arc<str>; 2] = ["a".into(), "b".into()];
+        let topic: Arc<str> = "t".into();
+        assert_eq!(claims.claim("cluster", &topic, &a), a);
+        assert_eq!(claims.claim("cluster", &topic, &b), a);
+        assert_eq!(claims.claim("cluster", &topic, &a), a);
+        assert_eq!(claims.claim("another", &topic, &b), b);
+    }
+}

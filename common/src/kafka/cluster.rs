@@ -37,6 +37,8 @@ pub struct Cluster {
 struct Inner {
     state: State,
     silent_statistics: u32,
+    /// Whether a connection has failed since the last one that was up.
+    has_failed: bool,
     last_error: String,
     fatal: Option<String>,
     logged: HashMap<String, Instant>,
@@ -58,7 +60,7 @@ struct Broker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Connections {
     Some,
-    /// None, and none is wanted: librdkafka connects when it has something to say.
+    /// None: either none is wanted, for librdkafka connects when it has something to say, or it waits before the next try.
     Idle,
     None,
 }
@@ -69,6 +71,7 @@ impl Cluster {
         let inner = Inner {
             state: State::Starting,
             silent_statistics: 0,
+            has_failed: false,
             last_error: "no broker has answered".to_owned(),
             fatal: None,
             logged: HashMap::new(),
@@ -136,7 +139,9 @@ impl Cluster {
     /// To be called from `ClientContext::error`. Remembers the reason; the line comes with the change of state.
     pub fn error(&self, error: &KafkaError, reason: &str) {
         log::debug!("kafka client error brokers={} err={error} reason={reason:?}", self.name);
-        self.lock().last_error = short_reason(reason).to_owned();
+        let mut inner = self.lock();
+        inner.has_failed = true;
+        inner.last_error = short_reason(reason).to_owned();
     }
 
     /// To be called when the client says that it has had a fatal error.
@@ -174,10 +179,11 @@ impl Inner {
         match connections {
             Connections::Some => {
                 self.silent_statistics = 0;
+                self.has_failed = false;
                 self.state = State::Up;
             }
-            Connections::Idle => {}
-            Connections::None => {
+            Connections::Idle if !self.has_failed => {}
+            Connections::Idle | Connections::None => {
                 self.silent_statistics += 1;
                 let already = matches!(self.state, State::Down(_));
                 if self.silent_statistics >= SILENT_STATISTICS_MAX && !already {
@@ -195,7 +201,7 @@ impl Inner {
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => log::Level::Debug,
             RDKafkaLogLevel::Debug => log::Level::Trace,
         };
-        let about_connections = matches!(facility, "FAIL" | "ERROR" | "BROKERFAIL" | "GETADDR" | "REQTMOUT");
+        let about_connections = matches!(facility, "FAIL" | "ERROR" | "BROKERFAIL" | "GETADDR" | "REQTMOUT" | "GETPID");
         match self.logged.get(facility) {
             _ if level > log::Level::Warn => level,
             _ if about_connections => log::Level::Debug,
@@ -224,6 +230,22 @@ mod tests {
         }
         use State::{Down, Starting, Up};
         assert_eq!(seen, [Starting, Starting, Down(at(2)), Down(at(2)), Up, Up, Up, Up]);
+    }
+
+    #[test]
+    fn a_client_that_waits_after_a_failure_is_not_idle() {
+        let cluster = Cluster::new("localhost:9092");
+        let now = Timestamp::from_micros(0).expect("in range");
+        let mut observe = |times| {
+            for _ in 0..times {
+                cluster.connections(Connections::Idle, now);
+            }
+            cluster.state()
+        };
+        assert_eq!(observe(3), State::Starting);
+        let error = KafkaError::Global(rdkafka::types::RDKafkaErrorCode::BrokerTransportFailure);
+        cluster.error(&error, "Connection refused");
+        assert_eq!(observe(2), State::Down(now));
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn records_that_are_not_ours_or_outside_the_contract() {
         (encoded(&at("1970-01-01T00:00:00Z")), "received_at"),
         (encoded(&at("2300-01-01T00:00:00Z")), "received_at"),
         (encoded(&ahead), "received_at"),
-        (format!("{{\"x\":{}", "[".repeat(200_000)).into(), "recursion"),
+        (format!("{{\"x\":{}", "[".repeat(200_000)).into(), "EOF"),
     ];
     let mut writer = Writer::new(&rig.kafka.bootstrap(), TOPIC);
     for (sequence, (value, _)) in (1..).zip(&cases) {

@@ -156,7 +156,7 @@ fn a_second_consumerd_joins_and_leaves() {
         for ending in ["term", "kill", "term"] {
             let mark = second.stderr().mark();
             second.start().expect("the second one starts");
-            second.stderr().wait_for_after(mark, "partitions assigned", LATER).unwrap_or_else(|error| {
+            second.stderr().wait_for_after(mark, "partition read", LATER).unwrap_or_else(|error| {
                 panic!("{error}\n{}\n--- second\n{}", rig.logs(), second.stderr().all().join("\n"))
             });
             std::thread::sleep(Duration::from_millis(1500));

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Deserialize;
 
 use crate::orderbook::Timestamp;
@@ -141,7 +141,10 @@ impl Cluster {
         log::debug!("kafka client error brokers={} err={error} reason={reason:?}", self.name);
         let mut inner = self.lock();
         inner.has_failed = true;
-        inner.last_error = short_reason(reason).to_owned();
+        // That all brokers are down says less than why the last one is.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            inner.last_error = short_reason(reason).to_owned();
+        }
     }
 
     /// To be called when the client says that it has had a fatal error.
@@ -243,7 +246,7 @@ mod tests {
             cluster.state()
         };
         assert_eq!(observe(3), State::Starting);
-        let error = KafkaError::Global(rdkafka::types::RDKafkaErrorCode::BrokerTransportFailure);
+        let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
         cluster.error(&error, "Connection refused");
         assert_eq!(observe(2), State::Down(now));
     }

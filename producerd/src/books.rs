@@ -161,7 +161,14 @@ mod tests {
         let at = Timestamp::from_micros(second * 1_000_000).unwrap();
         let book = Book { exchange_ts: None, asks: vec![level("0"), level("9"), level(price)], bids: vec![] };
         let received = Received { requested_at: at, received_at: at };
-        order_book(&Exchange::parse("bithumb").unwrap(), &Market::parse("KRW-BTC").unwrap(), book, received, Uuid::nil(), 1)
+        order_book(
+            &Exchange::parse("bithumb").unwrap(),
+            &Market::parse("KRW-BTC").unwrap(),
+            book,
+            received,
+            Uuid::nil(),
+            1,
+        )
     }
 
     #[test]

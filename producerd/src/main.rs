@@ -1,5 +1,7 @@
 //! `producerd` watches order books of crypto exchanges and publishes each one as a Kafka record.
 
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that meets the unexpected is to fail"))]
+
 use std::process::ExitCode;
 
 mod books;

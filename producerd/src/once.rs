@@ -105,9 +105,10 @@ pub(crate) fn markets(config: &Config, exchange: &str) -> Exit {
     let mut all = Vec::new();
     for path in adapter.list_paths() {
         asker.pace();
-        let listed = asker.client.get(path).and_then(|fetched| {
-            adapter.parse_list(path, &Reply { status: fetched.status, body: &fetched.body })
-        });
+        let listed = asker
+            .client
+            .get(path)
+            .and_then(|fetched| adapter.parse_list(path, &Reply { status: fetched.status, body: &fetched.body }));
         match listed {
             Ok(markets) => all.extend(markets),
             Err(error) => {

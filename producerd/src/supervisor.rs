@@ -81,8 +81,7 @@ impl Supervisor {
             units.push(unit);
         }
         let rate = Rate::default();
-        let mut supervisor =
-            Self { file, config, units, publishing, crew, progress, rate, last_reload: None };
+        let mut supervisor = Self { file, config, units, publishing, crew, progress, rate, last_reload: None };
         let diff = supervisor.watch(&symbols);
         log::info!(
             "producerd starts version={} config={} symbols={} run={run}",
@@ -201,7 +200,11 @@ impl Supervisor {
             }
         };
         if !keys.is_empty() {
-            log::warn!("changes of {} have no effect yet, producerd needs a restart keys={}", self.file.display(), keys.join(","));
+            log::warn!(
+                "changes of {} have no effect yet, producerd needs a restart keys={}",
+                self.file.display(),
+                keys.join(",")
+            );
         }
     }
 

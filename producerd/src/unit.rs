@@ -56,13 +56,7 @@ impl Unit {
             workers: workers_max,
             unknown_retry: config.markets_refresh,
         };
-        let books = Books::new(
-            config.exchange.clone(),
-            run,
-            config.levels as usize,
-            config.skip_unchanged,
-            publisher,
-        );
+        let books = Books::new(config.exchange.clone(), run, config.levels as usize, config.skip_unchanged, publisher);
         let books = Arc::new(books);
         let (polls, received) = bounded(workers_max);
         let worker = Worker {

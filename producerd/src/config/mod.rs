@@ -188,14 +188,17 @@ fn debug(value: &impl Debug) -> String {
 impl KafkaConfig {
     fn read(table: &mut Table<'_>, inherited: &Self) -> Self {
         let brokers = read_brokers(table, &inherited.cluster.brokers);
-        let topic_prefix = table.string("topic_prefix", &inherited.topic_prefix);
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if !topic_prefix.chars().all(is_allowed) || topic_prefix.len() > TOPIC_PREFIX_BYTES_MAX {
-            table.problem(
-                "topic_prefix",
-                format!("must be letters, digits, '.', '_' and '-', at most {TOPIC_PREFIX_BYTES_MAX} of them"),
-            );
-        }
+        let topic_prefix = match table.optional_string("topic_prefix") {
+            Some(prefix) if !prefix.chars().all(is_allowed) || prefix.len() > TOPIC_PREFIX_BYTES_MAX => {
+                let message = format!(
+                    "{prefix:?} is no start of a topic name: letters, digits, '.', '_', '-', at most {TOPIC_PREFIX_BYTES_MAX}"
+                );
+                table.problem("topic_prefix", message);
+                prefix
+            }
+            prefix => prefix.unwrap_or_else(|| inherited.topic_prefix.clone()),
+        };
         let overrides = Overrides::read(table, Role::Producer, &inherited.cluster.overrides);
         let topic = table.table("topic", |topic| TopicConfig::read(topic, inherited.topic));
         Self { cluster: ClusterConfig { brokers, overrides }, topic_prefix, topic }
@@ -241,11 +244,8 @@ impl ExchangeConfig {
         if let Err(message) = &url {
             table.problem("base_url", message);
         }
-        let requests_per_second = table.integer(
-            "requests_per_second",
-            u64::from(api.requests_per_second),
-            REQUESTS_PER_SECOND_RANGE,
-        );
+        let requests_per_second =
+            table.integer("requests_per_second", u64::from(api.requests_per_second), REQUESTS_PER_SECOND_RANGE);
         let is_own_host = url.is_ok_and(|url| Some(url) == read_url(api.base_url).ok());
         if is_own_host && requests_per_second > u64::from(api.requests_per_second_limit) {
             let limit = api.requests_per_second_limit;
@@ -301,13 +301,14 @@ fn read_one_market(table: &mut Table<'_>, api: &Api) -> u64 {
 /// The host of a base URL, lower case.
 ///
 /// # Errors
-/// What is wrong with the URL.
+/// What is wrong with the URL; never with a password in it.
 fn read_url(url: &str) -> Result<String, String> {
+    if url.contains('@') {
+        return Err("may not have a user name or password".to_owned());
+    }
     let bad = || format!("{url:?} is not a URL of the form https://host or http://host:port");
     let uri: Uri = url.parse().map_err(|_| bad())?;
-    let is_plain = matches!(uri.scheme_str(), Some("http" | "https"))
-        && uri.query().is_none()
-        && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    let is_plain = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
     match uri.host() {
         Some(host) if is_plain && !host.is_empty() => Ok(host.to_ascii_lowercase()),
         _ => Err(bad()),

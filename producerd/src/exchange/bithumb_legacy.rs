@@ -48,8 +48,7 @@ impl Adapter for BithumbLegacy {
             (book.order_currency.as_deref(), book.payment_currency.as_deref())
                 == (Some(market.base()), Some(market.quote()))
         };
-        let of_market =
-            |market: &Market| read.take_if(|_| names(market)).unwrap_or(Err(ExchangeError::NotInReply));
+        let of_market = |market: &Market| read.take_if(|_| names(market)).unwrap_or(Err(ExchangeError::NotInReply));
         Ok(markets.iter().map(of_market).collect())
     }
 
@@ -141,10 +140,9 @@ fn data<'de, T: Deserialize<'de>>(reply: &Reply<'de>) -> Result<T, ExchangeError
             let data = envelope.data.ok_or_else(|| ExchangeError::BadReply("data is missing".to_owned()))?;
             json::parse(data.get().as_bytes())
         }
-        "5600" => Err(ExchangeError::RateLimited {
-            refusal: format!("status 5600: {}", quote(message)),
-            hold: BITHUMB_HOLD,
-        }),
+        "5600" => {
+            Err(ExchangeError::RateLimited { refusal: format!("status 5600: {}", quote(message)), hold: BITHUMB_HOLD })
+        }
         // 5500 is any invalid parameter; with the requests that we send it can only be the market.
         "5500" => Err(ExchangeError::UnknownMarket),
         status => Err(ExchangeError::refused(status, message)),

@@ -39,9 +39,13 @@ mod tests {
 
     #[test]
     fn symbols_are_mapped_to_markets() {
-        for (symbol, market) in
-            [("BTC", "KRW-BTC"), ("KRW-ETH", "KRW-ETH"), ("BTC-ETH", "BTC-ETH"), ("krw-eth", "KRW-ETH"), ("1inch", "KRW-1INCH")]
-        {
+        for (symbol, market) in [
+            ("BTC", "KRW-BTC"),
+            ("KRW-ETH", "KRW-ETH"),
+            ("BTC-ETH", "BTC-ETH"),
+            ("krw-eth", "KRW-ETH"),
+            ("1inch", "KRW-1INCH"),
+        ] {
             assert_eq!(parse_symbol(symbol).map(|m| m.to_string()), Ok(market.to_owned()));
         }
     }

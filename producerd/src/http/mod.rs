@@ -10,7 +10,7 @@ use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::DefaultConnector;
 
-pub(crate) use self::resolver::{Lookups, Resolver};
+pub(crate) use self::resolver::Resolver;
 use crate::exchange::ExchangeError;
 
 /// The largest legal reply, 200 books, is a quarter of a megabyte.
@@ -38,10 +38,7 @@ pub(crate) struct Fetched {
 impl Client {
     /// `connections` is how many requests at most are in flight at once.
     pub(crate) fn new(base_url: &str, timeout: Duration, connections: usize, resolver: Resolver) -> Self {
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::NativeTls)
-            .root_certs(RootCerts::PlatformVerifier)
-            .build();
+        let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)

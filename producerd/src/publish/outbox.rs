@@ -55,10 +55,6 @@ impl Outbox {
         self.shrink()
     }
 
-    pub(crate) fn front(&self) -> Option<&Record> {
-        self.returned.front().or(self.waiting.front())
-    }
-
     pub(crate) fn pop(&mut self) -> Option<Record> {
         let record = self.returned.pop_front().or_else(|| self.waiting.pop_front())?;
         self.bytes -= record.bytes();
@@ -95,7 +91,6 @@ mod tests {
         }
         outbox.put_back(record(1));
         outbox.put_back(record(2));
-        assert_eq!(outbox.front().map(|record| record.timestamp), Some(1));
         assert_eq!(drain(&mut outbox), [1, 2, 3, 4, 5]);
         assert!(outbox.is_empty());
         assert_eq!(outbox.bytes, 0);

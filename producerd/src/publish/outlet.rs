@@ -231,7 +231,11 @@ impl Outlet {
         state.is_topic_ready = false;
         let told = error.to_string();
         if state.told.as_ref() != Some(&told) {
-            log::warn!("books wait, Kafka does not take them exchange={} topic={} err={told:?}", self.exchange, self.topic);
+            log::warn!(
+                "books wait, Kafka does not take them exchange={} topic={} err={told:?}",
+                self.exchange,
+                self.topic
+            );
             state.told = Some(told);
         }
         // A full channel has told it already.

@@ -139,9 +139,9 @@ impl Topics {
             .set("max.message.bytes", &max_message_bytes);
         let options =
             AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|_| {
-            KafkaError::AdminOp(RDKafkaErrorCode::CriticalSystemResource)
-        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map_err(|_| KafkaError::AdminOp(RDKafkaErrorCode::CriticalSystemResource))?;
         let results = runtime.block_on(admin.create_topics([&topic], &options))?;
         match results.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),

@@ -189,7 +189,9 @@ mod tests {
     #[test]
     fn any_answer_between_keeps_it_open() {
         let mut rig = Rig::new();
-        for error in [down(), down(), down(), down(), Some(ExchangeError::UnknownMarket), down(), down(), down(), down()] {
+        for error in
+            [down(), down(), down(), down(), Some(ExchangeError::UnknownMarket), down(), down(), down(), down()]
+        {
             assert_eq!(rig.poll(error), None);
         }
     }

@@ -167,18 +167,14 @@ impl Schedule {
     }
 
     fn intervals(&self) -> impl Iterator<Item = (Market, Duration)> + '_ {
-        self.groups.values().flat_map(|group| {
-            group.members.iter().map(|member| (member.market.clone(), group.grid.interval))
-        })
+        self.groups
+            .values()
+            .flat_map(|group| group.members.iter().map(|member| (member.market.clone(), group.grid.interval)))
     }
 
     fn add(&mut self, watch: &Watch, now: Instant) {
-        let same: Vec<GroupId> = self
-            .groups
-            .iter()
-            .filter(|(_, group)| group.grid.interval == watch.interval)
-            .map(|(id, _)| *id)
-            .collect();
+        let same: Vec<GroupId> =
+            self.groups.iter().filter(|(_, group)| group.grid.interval == watch.interval).map(|(id, _)| *id).collect();
         let has_room = |id: &&GroupId| self.groups[id].members.len() < self.limits.markets_per_request;
         let id = match same.iter().find(has_room) {
             Some(id) => *id,
@@ -192,12 +188,8 @@ impl Schedule {
             }
         };
         // A poll of this market may still be in flight from before it was moved or taken out.
-        let flying: Vec<PollId> = self
-            .in_flight
-            .iter()
-            .filter(|(_, markets)| markets.contains(&watch.market))
-            .map(|(id, _)| *id)
-            .collect();
+        let flying: Vec<PollId> =
+            self.in_flight.iter().filter(|(_, markets)| markets.contains(&watch.market)).map(|(id, _)| *id).collect();
         if let Some(group) = self.groups.get_mut(&id) {
             group.add(watch.market.clone());
             group.in_flight.extend(flying);

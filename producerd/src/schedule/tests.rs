@@ -343,7 +343,8 @@ fn an_exchange_that_is_down_is_probed() {
     rig.polls.clear();
     rig.run(40 * SECOND);
     assert!(matches!(rig.events[5], Event::Released { .. }));
-    let told_again = rig.events[6..].iter().map(|event| matches!(event, Event::Back { .. })).filter(|back| *back).count();
+    let told_again =
+        rig.events[6..].iter().map(|event| matches!(event, Event::Back { .. })).filter(|back| *back).count();
     assert_eq!(told_again, 4);
     assert_eq!(rig.schedule.held_for(), None);
 }

@@ -84,7 +84,8 @@ fn a_market_missing_or_wrong_in_a_batch_is_an_error_of_that_market_only() {
 
 #[test]
 fn empty_books_are_legal() {
-    let book = books(200, r#"[{"market":"KRW-BTC","timestamp":null,"orderbook_units":[]}]"#, &["KRW-BTC"]).unwrap().remove(0);
+    let book =
+        books(200, r#"[{"market":"KRW-BTC","timestamp":null,"orderbook_units":[]}]"#, &["KRW-BTC"]).unwrap().remove(0);
     assert_eq!(book, Ok(Book { exchange_ts: None, asks: vec![], bids: vec![] }));
 }
 
@@ -99,7 +100,10 @@ fn an_error_report_is_read_under_any_status() {
         assert_eq!(books(status, body, &["KRW-BTC", "KRW-NOPE"]), Err(ExchangeError::UnknownMarket));
     }
     assert_eq!(
-        error(200, r#"{"error":{"name":400,"message":"Missing request parameter error. Check the required parameters!"}}"#),
+        error(
+            200,
+            r#"{"error":{"name":400,"message":"Missing request parameter error. Check the required parameters!"}}"#
+        ),
         "refused: 400: Missing request parameter error. Check the required parameters!"
     );
     assert_eq!(error(400, r#"{"error":{"name":"invalid_parameter"}}"#), "refused: invalid_parameter: no message");

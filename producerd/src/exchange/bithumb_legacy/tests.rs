@@ -49,10 +49,7 @@ fn empty_sides_are_legal() {
 fn the_status_in_the_envelope_decides() {
     for status in [200, 400] {
         assert_eq!(book(status, r#"{"status":"5500","message":"상장 코인 아님"}"#), Err(ExchangeError::UnknownMarket));
-        assert_eq!(
-            error(status, r#"{"message":"Database Fail","status":5400}"#),
-            "refused: 5400: Database Fail"
-        );
+        assert_eq!(error(status, r#"{"message":"Database Fail","status":5400}"#), "refused: 5400: Database Fail");
         assert_eq!(
             error(status, r#"{"status":"5600","message":"접속 차단된 IP입니다."}"#),
             "refused for its rate limit (status 5600: 접속 차단된 IP입니다.), to be left alone for 1m"
@@ -71,8 +68,11 @@ fn a_reply_that_is_no_book_says_what_it_is() {
         (200, "", "bad reply: empty body"),
         (200, r#"{"data":{}}"#, "bad reply: status is missing"),
         (200, r#"{"status":"0000"}"#, "bad reply: data is missing"),
-        (200, r#"{"status":"0000","data":{"timestamp":"1","payment_currency":"KRW","order_currency":"BTC","bids":[]}}"#,
-         "bad reply: data.asks is missing"),
+        (
+            200,
+            r#"{"status":"0000","data":{"timestamp":"1","payment_currency":"KRW","order_currency":"BTC","bids":[]}}"#,
+            "bad reply: data.asks is missing",
+        ),
         (200, &BTC.replace("116475000", "-1"), r#"bad reply: data.bids[1].price is "-1": not a decimal number"#),
         (200, &BTC.replace("\"BTC\"", "\"ETH\""), "the reply has no book of this market"),
         (200, &BTC[..100], "bad reply: EOF while parsing"),

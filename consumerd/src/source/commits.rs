@@ -1,39 +1,64 @@
-//! When to tell Kafka how far the database is.
+//! Telling Kafka how far the database is.
+//!
+//! A manual asynchronous commit has no answer here: librdkafka 2.12 tells the result to a callback that rdkafka 0.39
+//! does not set, and its event only for automatic commits. What it does tell is a failure, as a line of its log.
 
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::Consumer;
 
 /// Between two commits. They serve lag displays only, so they need not follow each batch.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// An answer that has not come by then never will.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How librdkafka's log names a commit that failed.
+pub(super) const FAILURE: &str = "COMMITFAIL";
 
-/// No commit follows another before that is answered.
+/// When the next commit is due.
 #[derive(Debug, Default)]
-pub(crate) struct CommitPace {
+pub(super) struct CommitPace {
     last: Option<Instant>,
-    unanswered: u32,
 }
 
 impl CommitPace {
-    pub(crate) fn is_due(&self, now: Instant) -> bool {
-        let pause = if self.is_answered() { INTERVAL } else { ANSWER_MAX };
-        self.last.is_none_or(|last| now.saturating_duration_since(last) >= pause)
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.last.is_none_or(|last| now.saturating_duration_since(last) >= INTERVAL)
     }
 
-    pub(crate) fn sent(&mut self, now: Instant) {
-        if self.last.is_some_and(|last| now.saturating_duration_since(last) >= ANSWER_MAX) {
-            self.unanswered = 0;
-        }
+    pub(super) fn sent(&mut self, now: Instant) {
         self.last = Some(now);
-        self.unanswered += 1;
+    }
+}
+
+/// The last commit before the end, which is worth waiting for.
+pub(super) struct LastCommit {
+    answer: Receiver<()>,
+}
+
+impl LastCommit {
+    /// Waits for the answer on a thread of its own: librdkafka sets no limit to that, so it may have to be abandoned.
+    pub(super) fn send(consumer: &Arc<Consumer>, list: TopicPartitionList) -> Self {
+        let (done, answer) = channel();
+        let consumer = Arc::clone(consumer);
+        let thread = std::thread::Builder::new().name("last-commit".to_owned()).spawn(move || {
+            if let Err(error) = consumer.commit(&list, CommitMode::Sync) {
+                log::warn!("last commit to kafka failed, the next start commits again err={error}");
+            }
+            // The client is let go before its owner hears of it.
+            drop(consumer);
+            _ = done.send(());
+        });
+        if let Err(error) = thread {
+            log::warn!("no thread for the last commit to kafka err={error}");
+        }
+        Self { answer }
     }
 
-    pub(crate) fn answered(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
-    }
-
-    pub(crate) fn is_answered(&self) -> bool {
-        self.unanswered == 0
+    pub(super) fn is_answered(&self) -> bool {
+        self.answer.try_recv() != Err(TryRecvError::Empty)
     }
 }
 
@@ -42,29 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_a_time_and_not_too_often() {
+    fn not_too_often() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut pace = CommitPace::default();
         assert!(pace.is_due(at(0)));
         pace.sent(at(0));
-        assert!(!pace.is_due(at(600)), "not answered yet");
-        assert!(pace.is_due(at(10_000)), "the answer is lost");
-        pace.answered();
         assert!(!pace.is_due(at(499)));
         assert!(pace.is_due(at(500)));
-    }
-
-    #[test]
-    fn every_answer_is_waited_for_but_not_for_ever() {
-        let start = Instant::now();
-        let mut pace = CommitPace::default();
-        pace.sent(start);
-        pace.sent(start);
-        pace.answered();
-        assert!(!pace.is_answered(), "the one of a revocation");
-        pace.sent(start + ANSWER_MAX);
-        pace.answered();
-        assert!(pace.is_answered());
     }
 }

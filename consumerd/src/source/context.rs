@@ -8,11 +8,12 @@ use coinflow_common::kafka::Cluster;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use serde::Deserialize;
 
+use super::commits::FAILURE;
 use crate::record::Partition;
 
 /// Something that happened inside `poll`.
@@ -22,8 +23,8 @@ pub(crate) enum Happened {
     Assigned(Vec<Partition>),
     /// The group takes these back; `lost`: it has given them to others already.
     Revoked { partitions: Vec<Partition>, lost: bool },
-    /// Kafka has answered a commit.
-    Committed(Result<(), String>),
+    /// Kafka did not take a commit.
+    CommitFailed,
 }
 
 /// Takes notes for the poll loop, which acts on them as soon as `poll` has returned: nothing blocks in a callback.
@@ -45,10 +46,6 @@ struct Notes {
 impl Context {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         Self { cluster, notes: Mutex::default(), closing: AtomicBool::new(false) }
-    }
-
-    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
-        &self.cluster
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -78,7 +75,12 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.cluster.log(level, facility, message);
+        if facility == FAILURE {
+            log::debug!("kafka commit failed reason={message:?}");
+            self.notes().happened.push(Happened::CommitFailed);
+        } else {
+            self.cluster.log(level, facility, message);
+        }
     }
 
     fn stats_raw(&self, raw: &[u8]) {
@@ -109,15 +111,6 @@ impl ConsumerContext for Context {
             true => Happened::Assigned(partitions),
             false => Happened::Revoked { partitions, lost: consumer.assignment_lost() },
         });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        let result = match result {
-            // Nothing to commit is not a failure.
-            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
-            result => result.map_err(|error| error.to_string()),
-        };
-        self.notes().happened.push(Happened::Committed(result));
     }
 }
 

@@ -14,7 +14,9 @@ pub(crate) use context::Context;
 pub(crate) use partitions::Overview;
 pub(crate) use poll::Poll;
 
-use crate::config::Source;
+use crate::config::{Batch, Source};
+use crate::handover::Handover;
+use crate::state::State;
 
 /// The Kafka client of a source; shared by its poll thread and its writer, which asks it for ends and commits.
 pub(crate) type Consumer = BaseConsumer<Context>;
@@ -47,30 +49,41 @@ const DEFAULTS: [(&str, &str); 9] = [
     ("fetch.error.backoff.ms", "200"),
 ];
 
-/// Makes the client; it does not need to reach anything yet.
-///
-/// # Errors
-/// A secret that cannot be read, or settings that do not go together.
-pub(crate) fn consumer(source: &Source, host: &str) -> Result<Arc<Consumer>, String> {
-    let mut config = client_config(&source.cluster, &format!("consumerd-{host}"))?;
-    for (name, value) in DEFAULTS {
-        if config.get(name).is_none() {
-            config.set(name, value);
-        }
-    }
-    for (name, value) in FIXED {
-        config.set(name, value);
-    }
-    config.set("group.id", &source.group);
-    let cluster = Arc::new(Cluster::new(source.cluster.brokers.join(",")));
-    let consumer: Consumer = config
-        .create_with_context(Context::new(cluster))
-        .map_err(|error| format!("source {}: {error}", source.name))?;
-    Ok(Arc::new(consumer))
+/// A source, and what its poll thread and its writer share.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) source: Source,
+    pub(crate) consumer: Arc<Consumer>,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) handover: Arc<Handover>,
+    pub(crate) state: Arc<State>,
 }
 
-/// What a client knows about its cluster.
-pub(crate) fn cluster(consumer: &Consumer) -> &Cluster {
-    use rdkafka::consumer::Consumer as _;
-    consumer.context().cluster()
+impl Link {
+    /// Makes the client; it does not need to reach anything yet.
+    ///
+    /// # Errors
+    /// A secret that cannot be read, or settings that do not go together.
+    pub(crate) fn new(source: &Source, batch: Batch, host: &str) -> Result<Self, String> {
+        let mut config = client_config(&source.cluster, &format!("consumerd-{host}"))?;
+        for (name, value) in DEFAULTS {
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
+        }
+        for (name, value) in FIXED {
+            config.set(name, value);
+        }
+        config.set("group.id", &source.group);
+        let cluster = Arc::new(Cluster::new(source.cluster.brokers.join(",")));
+        let context = Context::new(Arc::clone(&cluster));
+        let consumer: Consumer = config.create_with_context(context).map_err(|error| error.to_string())?;
+        Ok(Self {
+            source: source.clone(),
+            consumer: Arc::new(consumer),
+            cluster,
+            handover: Arc::new(Handover::new(batch)),
+            state: Arc::new(State::default()),
+        })
+    }
 }

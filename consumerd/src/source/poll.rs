@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use coinflow_common::daemon::Beat;
-use coinflow_common::kafka;
+use coinflow_common::kafka::{Cluster, State as ClusterState};
 use coinflow_common::orderbook::Timestamp;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::Consumer;
-use super::commits::CommitPace;
+use super::commits::{CommitPace, LastCommit};
 use super::context::Happened;
 use super::partitions::{Ask, Partitions, Verdict};
+use super::{Consumer, Link};
 use crate::config::Source;
 use crate::decode::judge;
 use crate::handover::{Fill, Gate, Handover, Mail, News, Step};
@@ -31,18 +31,17 @@ const OVERVIEW_INTERVAL: Duration = Duration::from_millis(500);
 /// Positions are read again at most this often when Kafka does not have what is asked of it.
 const REREAD_INTERVAL: Duration = Duration::from_secs(2);
 
-/// At the end: how long the writer may go on storing what is queued, ...
+/// At the end: how long the writer may go on storing what is queued ...
 const DRAIN: Duration = Duration::from_secs(2);
-/// ... when the last commit has to be answered, ...
-const LAST_COMMIT: Duration = Duration::from_millis(3300);
-/// ... and when the group has to be left.
-const LEAVE: Duration = Duration::from_millis(4000);
+/// ... and when the last commit has to be answered. What is left is for leaving the group.
+const LAST_COMMIT: Duration = Duration::from_millis(3500);
 
 /// Everything the poll thread owns.
 pub(crate) struct Poll {
     source: Source,
     retention: Option<Duration>,
     consumer: Arc<Consumer>,
+    cluster: Arc<Cluster>,
     handover: Arc<Handover>,
     state: Arc<State>,
     beat: Beat,
@@ -58,18 +57,13 @@ pub(crate) struct Poll {
 }
 
 impl Poll {
-    pub(crate) fn new(
-        source: Source,
-        retention: Option<Duration>,
-        consumer: Arc<Consumer>,
-        handover: Arc<Handover>,
-        state: Arc<State>,
-        beat: Beat,
-    ) -> Self {
+    pub(crate) fn new(link: Link, retention: Option<Duration>, beat: Beat) -> Self {
+        let Link { source, consumer, cluster, handover, state } = link;
         Self {
             source,
             retention,
             consumer,
+            cluster,
             handover,
             state,
             beat,
@@ -250,14 +244,8 @@ impl Poll {
                 }
                 self.check("unassign", self.consumer.incremental_unassign(&list(revoked.reading)));
             }
-            Happened::Committed(result) => {
-                self.commits.answered();
-                if let Err(error) = result {
-                    // The database is the truth; this will be told again.
-                    log::debug!("kafka commit failed source={} err={error}", self.source.name);
-                    self.partitions.commit_failed();
-                }
-            }
+            // The database is the truth; Kafka will be told again.
+            Happened::CommitFailed => self.partitions.commit_failed(),
         }
     }
 
@@ -327,18 +315,18 @@ impl Poll {
         self.handover.finish(begin + DRAIN);
         self.each_reading("pause", |consumer, list| consumer.pause(list));
         self.poll_until(begin + DRAIN + POLL, |poll| poll.handover.wait_finished(Duration::ZERO));
-        if matches!(self.consumer.context().cluster().state(), kafka::State::Down(_)) {
+        if matches!(self.cluster.state(), ClusterState::Down(_)) {
             // To close a client whose brokers are away can take long or crash (librdkafka before 2.14.2).
             std::mem::forget(self.consumer);
             return;
         }
-        let commits = self.partitions.take_commits();
-        self.commit(&commits, Instant::now());
-        self.poll_until(begin + LAST_COMMIT, |poll| poll.commits.is_answered());
-        if self.subscribed {
-            self.consumer.unsubscribe();
-            self.poll_until(begin + LEAVE, |poll| poll.partitions.overview(|_| None).assigned == 0);
+        // All of them: the answer to an earlier one is not known.
+        self.partitions.commit_failed();
+        if let Some(list) = with_offsets(&self.partitions.take_commits()) {
+            let last = LastCommit::send(&self.consumer, list);
+            self.poll_until(begin + LAST_COMMIT, |_| last.is_answered());
         }
+        // Dropping the client leaves the group, if this is its last owner.
         self.consumer.context().set_closing();
     }
 

@@ -14,10 +14,10 @@ pub(crate) use health::{Change, Health, pace};
 pub(crate) use resolve::Claims;
 
 use crate::backoff::Backoff;
-use crate::config::{Postgres, Source};
+use crate::config::Postgres;
 use crate::handover::{Handover, News};
 use crate::record::{Epoch, Fate, Partition, Record};
-use crate::source::Consumer;
+use crate::source::{Consumer, Link};
 use crate::state::State;
 use crate::store::{Class, Failure, PgFault, Store, Written};
 use plan::{Fence, Held, Positions, fence, keep_current, steps};
@@ -61,15 +61,8 @@ struct DeadLetters {
 }
 
 impl Writer {
-    pub(crate) fn new(
-        settings: Postgres,
-        source: Source,
-        claims: Arc<Claims>,
-        consumer: Arc<Consumer>,
-        handover: Arc<Handover>,
-        state: Arc<State>,
-        beat: Beat,
-    ) -> Self {
+    pub(crate) fn new(link: Link, settings: Postgres, claims: Arc<Claims>, beat: Beat) -> Self {
+        let Link { source, consumer, handover, state, .. } = link;
         let name = source.name.as_str().into();
         Self {
             settings,

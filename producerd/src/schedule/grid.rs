@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 /// Long intervals are spread over this much only: a symbol just added is polled soon, whatever its interval.
 const SPREAD_MAX: Duration = Duration::from_secs(10);
-/// A poll may start this much late, or a quarter of its interval, whichever is less.
-const LATE_MAX: Duration = Duration::from_millis(250);
+/// A poll may start half an interval late, but no more than this. Skipping it would leave a gap of two intervals, while
+/// starting it leaves one of one and a half at most.
+const LATE_MAX: Duration = Duration::from_secs(5);
 /// 2^32 divided by the golden ratio.
 const GOLDEN: u32 = 2_654_435_769;
 
@@ -31,7 +32,7 @@ impl Grid {
 
     /// How late a poll of this grid may start.
     pub(super) fn tolerance(&self) -> Duration {
-        (self.interval / 4).min(LATE_MAX)
+        (self.interval / 2).min(LATE_MAX)
     }
 
     /// From when on the next point is missed.
@@ -128,10 +129,10 @@ mod tests {
         let start = Instant::now();
         let mut grid = Grid { interval: SECOND, next: start };
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(grid.skip_missed(at(249)), 0);
-        assert_eq!(grid.skip_missed(at(250)), 1);
+        assert_eq!(grid.skip_missed(at(499)), 0);
+        assert_eq!(grid.skip_missed(at(500)), 1);
         assert_eq!(grid.next, at(1000));
-        assert_eq!(grid.skip_missed(at(4_249)), 3);
+        assert_eq!(grid.skip_missed(at(4_499)), 3);
         assert_eq!(grid.next, at(4000));
         assert_eq!(grid.skip_missed(at(3_600_000)), 3596);
         assert_eq!(grid.next, at(3_600_000));

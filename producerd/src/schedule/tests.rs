@@ -140,7 +140,7 @@ fn the_schedule_ticks_no_more_than_it_must() {
 
 #[test]
 fn polls_of_one_group_never_overlap() {
-    let mut rig = Rig::good(LIMITS, 2500 * MS);
+    let mut rig = Rig::good(LIMITS, 2700 * MS);
     rig.schedule.watch(&[watch("KRW-BTC", SECOND)], rig.now);
     rig.run(300 * SECOND);
     let times = rig.times("BTC");
@@ -172,6 +172,20 @@ fn a_machine_that_stood_still_skips_and_counts() {
     // Back on the grid it was on before.
     let times = rig.times("M3");
     assert!(times.iter().rev().take(5).all(|at| (*at - times[0]).as_nanos() % SECOND.as_nanos() == 0));
+}
+
+#[test]
+fn a_hiccup_delays_polls_but_skips_none() {
+    let mut rig = Rig::good(LIMITS, 10 * MS);
+    rig.schedule.watch(&many(10, 200 * MS), rig.now);
+    for _ in 0..50 {
+        rig.run(210 * MS);
+        rig.now += 90 * MS;
+    }
+    assert_eq!(rig.schedule.counts().skipped, Skipped::default());
+    for index in 0..10 {
+        assert!(widest(&rig.times(&format!("M{index}"))) <= 300 * MS);
+    }
 }
 
 #[test]

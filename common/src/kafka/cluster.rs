@@ -239,7 +239,7 @@ mod tests {
     fn a_client_that_waits_after_a_failure_is_not_idle() {
         let cluster = Cluster::new("localhost:9092");
         let now = Timestamp::from_micros(0).expect("in range");
-        let mut observe = |times| {
+        let observe = |times| {
             for _ in 0..times {
                 cluster.connections(Connections::Idle, now);
             }

@@ -41,9 +41,10 @@ pub(crate) enum Database {
     #[default]
     Starting,
     Up,
-    /// Not reached, or not willing.
+    /// Not reached, or reached and not willing.
     Down {
         since: Timestamp,
+        reached: bool,
         reason: String,
     },
 }

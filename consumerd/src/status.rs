@@ -66,8 +66,9 @@ pub(crate) fn line(snapshot: &Snapshot<'_>, now: Timestamp) -> String {
     match database {
         Database::Starting => line += ", PostgreSQL not reached yet",
         Database::Up => line += ", PostgreSQL up",
-        Database::Down { since, reason } => {
-            _ = write!(line, ", PostgreSQL down since {}: {reason}", since.to_clock_text());
+        Database::Down { since, reached, reason } => {
+            let how = if *reached { "refuses" } else { "down" };
+            _ = write!(line, ", PostgreSQL {how} since {}: {reason}", since.to_clock_text());
         }
     }
     _ = write!(line, ", {} dead letters", snapshot.dead_letters);
@@ -129,14 +130,13 @@ mod tests {
 
     #[test]
     fn what_is_not_well_is_told() {
-        let down = Database::Down {
-            since: Timestamp::from_micros(3_000_000).expect("in range"),
-            reason: "refused".to_owned(),
-        };
-        assert_eq!(
-            shown(|snapshot| snapshot.view.database = down),
-            "main: waiting, 3 partitions, lag 0, 49.8 books/s, PostgreSQL down since 00:00:03: refused, 0 dead letters"
-        );
+        let since = Timestamp::from_micros(3_000_000).expect("in range");
+        for (reached, word) in [(false, "down"), (true, "refuses")] {
+            let down = Database::Down { since, reached, reason: "why".to_owned() };
+            let line = shown(|snapshot| snapshot.view.database = down);
+            let rest = "3 partitions, lag 0, 49.8 books/s";
+            assert_eq!(line, format!("main: waiting, {rest}, PostgreSQL {word} since 00:00:03: why, 0 dead letters"));
+        }
         assert_eq!(
             shown(|snapshot| {
                 snapshot.kafka_up = false;

@@ -1,5 +1,6 @@
 //! A source: the Kafka client of one cluster, and the thread that polls it.
 
+mod aside;
 mod commits;
 mod context;
 mod partitions;

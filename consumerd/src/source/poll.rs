@@ -12,7 +12,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::commits::{CommitPace, LastCommit};
+use super::aside::Aside;
+use super::commits::CommitPace;
 use super::context::Happened;
 use super::partitions::{Ask, Partitions, Verdict};
 use super::{Consumer, Link};
@@ -31,10 +32,12 @@ const OVERVIEW_INTERVAL: Duration = Duration::from_millis(500);
 /// Positions are read again at most this often when Kafka does not have what is asked of it.
 const REREAD_INTERVAL: Duration = Duration::from_secs(2);
 
-/// At the end: how long the writer may go on storing what is queued ...
+/// At the end: how long the writer may go on storing what is queued, ...
 const DRAIN: Duration = Duration::from_secs(2);
-/// ... and when the last commit has to be answered. What is left is for leaving the group.
-const LAST_COMMIT: Duration = Duration::from_millis(3500);
+/// ... when the last commit has to be answered, ...
+const LAST_COMMIT: Duration = Duration::from_millis(3300);
+/// ... and when the group has to be left.
+const LEAVE: Duration = Duration::from_millis(4000);
 
 /// Everything the poll thread owns.
 pub(crate) struct Poll {
@@ -323,11 +326,21 @@ impl Poll {
         // All of them: the answer to an earlier one is not known.
         self.partitions.commit_failed();
         if let Some(list) = with_offsets(&self.partitions.take_commits()) {
-            let last = LastCommit::send(&self.consumer, list);
-            self.poll_until(begin + LAST_COMMIT, |_| last.is_answered());
+            let consumer = Arc::clone(&self.consumer);
+            let commit = Aside::run("last-commit", move || {
+                if let Err(error) = consumer.commit(&list, CommitMode::Sync) {
+                    log::warn!("last commit to kafka failed, the next start makes up for it err={error}");
+                }
+            });
+            self.poll_until(begin + LAST_COMMIT, |_| commit.is_done());
         }
-        // Dropping the client leaves the group, if this is its last owner.
+        // Dropping the client leaves the group, which may have to wait for a rebalance that is under way.
         self.consumer.context().set_closing();
+        let Self { consumer, .. } = self;
+        let close = Aside::run("close", move || drop(consumer));
+        while !close.is_done() && Instant::now() < begin + LEAVE {
+            std::thread::sleep(POLL / 5);
+        }
     }
 
     /// Serves everything but records, until it is done or too late.

@@ -48,7 +48,7 @@ impl Health {
             Database::Down { since, .. } => since,
             _ => now,
         };
-        self.database = Database::Down { since, reason: fault.to_string() };
+        self.database = Database::Down { since, reached: class != Class::Away, reason: fault.to_string() };
         if self.class.replace(class) == Some(class) {
             return None;
         }
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(health.failed(&fault(None), at(2)), None);
         assert_eq!(health.failed(&fault(Some("28P01")), at(3)), Some(Change::Refuses));
         assert_eq!(health.failed(&fault(Some("28P01")), at(4)), None);
-        let down = Database::Down { since: at(1), reason: "m (SQLSTATE 28P01)".to_owned() };
+        let down = Database::Down { since: at(1), reached: true, reason: "m (SQLSTATE 28P01)".to_owned() };
         assert_eq!(health.database(), &down);
         assert_eq!(health.served(), Some(Change::Back { since: at(1) }));
         assert_eq!(health.served(), None);

@@ -28,6 +28,8 @@ const IDLE: Duration = Duration::from_secs(1);
 /// An idle connection is tried after so long, so that STATUS tells the truth.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A reason may quote the record; the table has all of it.
+const REASON_CHARS_MAX: usize = 160;
 /// A line about dead letters is written at most this often.
 const DEAD_LETTERS_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -256,9 +258,10 @@ impl Writer {
         let may_tell = dead.told_at.is_none_or(|at| at.elapsed() >= DEAD_LETTERS_INTERVAL);
         if let (true, Some((partition, offset, reason))) = (may_tell, written.refusals.last()) {
             log::warn!(
-                "records went to the dead letters source={} count={} last: {partition} offset={offset} reason={reason:?}",
+                "records went to the dead letters source={} count={} last: {partition} offset={offset} reason={:?}",
                 self.resolver.name,
-                dead.untold
+                dead.untold,
+                reason.chars().take(REASON_CHARS_MAX).collect::<String>()
             );
             *dead = DeadLetters { told_at: Some(Instant::now()), untold: 0 };
         }

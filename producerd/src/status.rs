@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::publish;
-use crate::schedule::{self, Reason};
+use crate::schedule::{self, Reason, Skipped};
 use crate::unit::Unit;
 
 /// Over which time books per second are counted.
@@ -41,7 +41,7 @@ impl Rate {
 pub(crate) struct Totals {
     due: u64,
     done: u64,
-    skipped: u64,
+    skipped: Skipped,
     failed: u64,
     pub(crate) books: publish::Counts,
     unchanged: u64,
@@ -55,7 +55,7 @@ impl Totals {
             totals.due += due;
             totals.done += done;
             totals.failed += failed;
-            totals.skipped += skipped.total();
+            totals.skipped += skipped;
             totals.books += unit.books.publisher().counts();
             totals.unchanged += unit.books.unchanged();
         }
@@ -66,15 +66,22 @@ impl Totals {
     pub(crate) fn summary(&self) -> String {
         let Self { due, done, skipped, failed, books, unchanged } = self;
         let mut line = format!(
-            "summary polls_due={due} polls_done={done} polls_skipped={skipped} polls_failed={failed} \
+            "summary polls_due={due} polls_done={done} polls_skipped={} polls_failed={failed} \
              books_accepted={} books_delivered={} books_dropped={} books_in_flight={}",
+            skipped.total(),
             books.accepted,
             books.delivered,
             books.dropped,
             books.in_flight()
         );
+        let Skipped { late, overlap, limit, held } = skipped;
+        for (why, count) in [("late", late), ("overlap", overlap), ("limit", limit), ("held", held)] {
+            if *count > 0 {
+                // Writing to a String cannot fail.
+                _ = write!(line, " skipped_{why}={count}");
+            }
+        }
         if *unchanged > 0 {
-            // Writing to a String cannot fail.
             _ = write!(line, " books_unchanged={unchanged}");
         }
         line
@@ -155,11 +162,12 @@ mod tests {
     #[test]
     fn the_summary_names_what_is_missing() {
         let books = publish::Counts { accepted: 10, delivered: 7, dropped: 1 };
-        let totals = Totals { due: 20, done: 10, skipped: 6, failed: 4, books, unchanged: 0 };
+        let skipped = Skipped { held: 6, ..Skipped::default() };
+        let totals = Totals { due: 20, done: 10, skipped, failed: 4, books, unchanged: 3 };
         assert_eq!(
             totals.summary(),
             "summary polls_due=20 polls_done=10 polls_skipped=6 polls_failed=4 \
-             books_accepted=10 books_delivered=7 books_dropped=1 books_in_flight=2"
+             books_accepted=10 books_delivered=7 books_dropped=1 books_in_flight=2 skipped_held=6 books_unchanged=3"
         );
     }
 }

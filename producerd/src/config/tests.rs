@@ -1,6 +1,9 @@
 //! Configuration files, right and wrong, with the exact lines that they give.
 
 use std::fs;
+use std::time::Duration;
+
+use coinflow_common::orderbook::Exchange;
 
 use super::*;
 

@@ -72,7 +72,6 @@ impl Client {
         match error {
             ureq::Error::Timeout(_) => ExchangeError::Timeout(self.timeout),
             ureq::Error::BodyExceedsLimit(_) => ExchangeError::TooLarge(BODY_BYTES_MAX),
-            ureq::Error::HostNotFound => ExchangeError::Transport("the host name has no address".to_owned()),
             ureq::Error::Decompress(_, error) => ExchangeError::BadReply(format!("cannot be unpacked: {error}")),
             ureq::Error::Io(error) => ExchangeError::Transport(error.to_string()),
             error => {

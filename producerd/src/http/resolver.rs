@@ -63,6 +63,8 @@ struct Entry {
     /// Until when the last answer, good or bad, is not asked for again.
     fresh_until: Option<Instant>,
     is_under_way: bool,
+    /// Why the last look-up failed, if it did.
+    failure: String,
 }
 
 /// What to do about a host.
@@ -71,7 +73,8 @@ enum Answer {
     Known(Vec<SocketAddr>),
     /// A look-up is under way.
     Wait,
-    Failed,
+    /// For this reason.
+    Failed(String),
 }
 
 impl Cache {
@@ -83,19 +86,25 @@ impl Cache {
         entry.is_under_way |= starts;
         let answer = match entry.addresses.is_empty() {
             false => Answer::Known(entry.addresses.clone()),
-            true if is_fresh => Answer::Failed,
+            true if is_fresh => Answer::Failed(entry.failure.clone()),
             true => Answer::Wait,
         };
         (answer, starts)
     }
 
-    /// Notes the result of a look-up; empty when it failed.
-    fn answered(&mut self, host: &Host, addresses: Vec<SocketAddr>, now: Instant) {
+    /// Notes the result of a look-up.
+    fn answered(&mut self, host: &Host, result: Result<Vec<SocketAddr>, String>, now: Instant) {
         let entry = self.hosts.entry(host.clone()).or_default();
         entry.is_under_way = false;
-        entry.fresh_until = Some(now + if addresses.is_empty() { FAILURE_FRESH } else { FRESH });
-        if !addresses.is_empty() {
-            entry.addresses = addresses;
+        match result {
+            Ok(addresses) => {
+                entry.fresh_until = Some(now + FRESH);
+                entry.addresses = addresses;
+            }
+            Err(failure) => {
+                entry.fresh_until = Some(now + FAILURE_FRESH);
+                entry.failure = failure;
+            }
         }
     }
 }
@@ -109,9 +118,9 @@ impl Resolver {
         (Self { cache: Arc::clone(&cache), lookups }, Lookups { cache, wanted })
     }
 
-    fn addresses(&self, host: Host, timeout: Duration) -> Option<Vec<SocketAddr>> {
+    fn addresses(&self, host: Host, timeout: Duration) -> Result<Vec<SocketAddr>, String> {
         if let Ok(ip) = host.0.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-            return Some(vec![SocketAddr::new(ip, host.1)]);
+            return Ok(vec![SocketAddr::new(ip, host.1)]);
         }
         let deadline = Instant::now().checked_add(timeout);
         let mut cache = self.cache.lock();
@@ -119,16 +128,16 @@ impl Resolver {
             let now = Instant::now();
             let (answer, starts) = cache.ask(&host, now);
             if starts && self.lookups.try_send(host.clone()).is_err() {
-                cache.answered(&host, Vec::new(), now);
+                cache.answered(&host, Err("no look-up could be started".to_owned()), now);
             }
             match answer {
-                Answer::Known(addresses) => return Some(addresses),
-                Answer::Failed => return None,
+                Answer::Known(addresses) => return Ok(addresses),
+                Answer::Failed(failure) => return Err(failure),
                 Answer::Wait => {}
             }
             let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
             if left.is_zero() {
-                return None;
+                return Err("no answer in time".to_owned());
             }
             cache = match self.cache.changed.wait_timeout(cache, left.min(FRESH)) {
                 Ok((cache, _)) => cache,
@@ -143,12 +152,14 @@ impl ureq::unversioned::resolver::Resolver for Resolver {
         let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
         let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default_port);
+        let addresses = self
+            .addresses((host.to_owned(), port), *timeout.after)
+            .map_err(|failure| ureq::Error::Io(std::io::Error::other(format!("no address of {host}: {failure}"))))?;
         let mut resolved = self.empty();
-        let addresses = self.addresses((host.to_owned(), port), *timeout.after);
-        for address in addresses.into_iter().flatten().take(ADDRESSES_MAX) {
+        for address in addresses.into_iter().take(ADDRESSES_MAX) {
             resolved.push(address);
         }
-        if resolved.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(resolved) }
+        Ok(resolved)
     }
 }
 
@@ -157,8 +168,14 @@ impl Lookups {
     pub(crate) fn run(self) {
         for host in self.wanted {
             // getaddrinfo has no deadline of its own; only this thread waits for it.
-            let addresses = (host.0.as_str(), host.1).to_socket_addrs();
-            let found = addresses.map(|addresses| addresses.take(ADDRESSES_MAX).collect()).unwrap_or_default();
+            let found = match (host.0.as_str(), host.1).to_socket_addrs() {
+                Ok(addresses) => Ok(addresses.take(ADDRESSES_MAX).collect()),
+                Err(error) => Err(error.to_string()),
+            };
+            let found = found.and_then(|addresses: Vec<_>| match addresses.is_empty() {
+                true => Err("the name has none".to_owned()),
+                false => Ok(addresses),
+            });
             self.cache.lock().answered(&host, found, Instant::now());
             self.cache.changed.notify_all();
         }
@@ -183,17 +200,17 @@ mod tests {
         let start = Instant::now();
         assert_eq!(cache.ask(&host(), start), (Answer::Wait, true));
         assert_eq!(cache.ask(&host(), start), (Answer::Wait, false));
-        cache.answered(&host(), vec![address(1)], start);
+        cache.answered(&host(), Ok(vec![address(1)]), start);
         let known = || Answer::Known(vec![address(1)]);
         assert_eq!(cache.ask(&host(), start + FRESH / 2), (known(), false));
         let later = start + FRESH;
         assert_eq!(cache.ask(&host(), later), (known(), true));
         assert_eq!(cache.ask(&host(), later), (known(), false));
         // DNS fails: the last good answer serves on, and is asked for again after a pause.
-        cache.answered(&host(), Vec::new(), later);
+        cache.answered(&host(), Err("down".to_owned()), later);
         assert_eq!(cache.ask(&host(), later), (known(), false));
         assert_eq!(cache.ask(&host(), later + FAILURE_FRESH), (known(), true));
-        cache.answered(&host(), vec![address(2)], later + FAILURE_FRESH);
+        cache.answered(&host(), Ok(vec![address(2)]), later + FAILURE_FRESH);
         assert_eq!(cache.ask(&host(), later + FAILURE_FRESH), (Answer::Known(vec![address(2)]), false));
     }
 
@@ -202,8 +219,8 @@ mod tests {
         let mut cache = Cache::default();
         let start = Instant::now();
         cache.ask(&host(), start);
-        cache.answered(&host(), Vec::new(), start);
-        assert_eq!(cache.ask(&host(), start), (Answer::Failed, false));
+        cache.answered(&host(), Err("down".to_owned()), start);
+        assert_eq!(cache.ask(&host(), start), (Answer::Failed("down".to_owned()), false));
         assert_eq!(cache.ask(&host(), start + FAILURE_FRESH), (Answer::Wait, true));
     }
 
@@ -211,8 +228,8 @@ mod tests {
     fn address_literals_need_no_look_up() {
         let (resolver, _lookups) = Resolver::new();
         for (host, address) in [("127.0.0.1", "127.0.0.1:80"), ("[::1]", "[::1]:80")] {
-            let expected = vec![address.parse().expect("an address")];
-            assert_eq!(resolver.addresses((host.to_owned(), 80), Duration::ZERO), Some(expected));
+            let expected = Ok(vec![address.parse().unwrap()]);
+            assert_eq!(resolver.addresses((host.to_owned(), 80), Duration::ZERO), expected);
         }
     }
 }

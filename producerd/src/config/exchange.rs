@@ -19,7 +19,9 @@ const WORKERS_RANGE: RangeInclusive<u64> = 1..=256;
 const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 const LEVELS_RANGE: RangeInclusive<u64> = 1..=10_000;
 const MARKETS_REFRESH_RANGE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(86_400);
-#[derive(Debug, Clone, PartialEq)]
+
+/// How to ask one exchange, and where its books go.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExchangeConfig {
     pub(crate) exchange: Exchange,
     pub(crate) api: &'static Api,
@@ -34,8 +36,6 @@ pub(crate) struct ExchangeConfig {
     pub(crate) markets_refresh: Duration,
     pub(crate) kafka: KafkaConfig,
 }
-
-impl Eq for ExchangeConfig {}
 
 impl ExchangeConfig {
     pub(super) fn read(table: &mut Table<'_>, name: &str, kafka: &KafkaConfig) -> Option<Self> {

@@ -45,6 +45,8 @@ impl PartialEq for Api {
     }
 }
 
+impl Eq for Api {}
+
 /// The exchanges, each once.
 pub(crate) fn exchanges() -> impl Iterator<Item = &'static str> {
     let mut seen: Vec<&str> = APIS.iter().map(|api| api.exchange).collect();

@@ -38,8 +38,18 @@ pub(crate) struct Outlet {
 struct State {
     outbox: Outbox,
     is_topic_ready: bool,
-    /// The last thing that was said about records that are lost, or come back; once per change.
-    told: Option<String>,
+    told: Told,
+}
+
+/// What the log has said already; each once per change.
+#[derive(Debug, Default)]
+struct Told {
+    /// The outbox is full and the oldest records go.
+    is_full: bool,
+    /// Why records wait.
+    waits: Option<String>,
+    /// Why the last records were lost that can never be delivered.
+    lost: Option<String>,
 }
 
 /// Books of one exchange since the start.
@@ -101,7 +111,11 @@ impl Outlet {
             topic: topic(&config.topic_prefix, exchange),
             config: config.clone(),
             headers: headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), insert),
-            state: Mutex::new(State { outbox: Outbox::new(OUTBOX_BYTES_MAX), is_topic_ready: false, told: None }),
+            state: Mutex::new(State {
+                outbox: Outbox::new(OUTBOX_BYTES_MAX),
+                is_topic_ready: false,
+                told: Told::default(),
+            }),
             accepted: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -212,38 +226,35 @@ impl Outlet {
             return;
         }
         self.dropped.fetch_add(dropped, Ordering::AcqRel);
-        if state.told.as_deref() != Some("full") {
-            state.told = Some("full".to_owned());
+        if !std::mem::replace(&mut state.told.is_full, true) {
             log::error!("no room for books while Kafka is away, the oldest are dropped exchange={}", self.exchange);
         }
     }
 
     fn lose(&self, state: &mut State, market: &str, error: &KafkaError) {
         self.dropped.fetch_add(1, Ordering::AcqRel);
-        let told = error.to_string();
-        if state.told.as_ref() != Some(&told) {
-            log::error!("book refused by Kafka and dropped exchange={} market={market} err={told:?}", self.exchange);
-            state.told = Some(told);
+        let err = error.to_string();
+        if state.told.lost.as_ref() != Some(&err) {
+            log::error!("book refused by Kafka and dropped exchange={} market={market} err={err:?}", self.exchange);
+            state.told.lost = Some(err);
         }
     }
 
     fn look_at_topic(&self, state: &mut State, error: &KafkaError) {
         state.is_topic_ready = false;
-        let told = error.to_string();
-        if state.told.as_ref() != Some(&told) {
-            log::warn!(
-                "books wait, Kafka does not take them exchange={} topic={} err={told:?}",
-                self.exchange,
-                self.topic
-            );
-            state.told = Some(told);
+        let err = error.to_string();
+        if state.told.waits.as_ref() != Some(&err) {
+            let (exchange, topic) = (&self.exchange, &self.topic);
+            log::warn!("books wait, Kafka does not take them exchange={exchange} topic={topic} err={err:?}");
+            state.told.waits = Some(err);
         }
         // A full channel has told it already.
         _ = self.topic_wanted.try_send(());
     }
 
     fn recovered(&self, state: &mut State) {
-        if state.told.take().is_some() {
+        let was_full = std::mem::take(&mut state.told.is_full);
+        if state.told.waits.take().is_some() || was_full {
             let dropped = self.dropped.load(Ordering::Acquire);
             log::info!("books flow to Kafka again exchange={} dropped_so_far={dropped}", self.exchange);
         }

@@ -13,7 +13,7 @@ use crate::source::{Link, Poll};
 use crate::state::{Counter, Counters, State};
 use crate::status::{Rate, Snapshot, line};
 use crate::upkeep::{self, Stop};
-use crate::writer::{Claims, Writer};
+use crate::writer::{Claims, WAITS_ON, Writer};
 
 /// From the signal to the exit; what has not ended by then is abandoned. A source needs 4 s at most by itself.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(4500);
@@ -44,7 +44,8 @@ async fn supervise(config: &Config, links: Vec<Link>, signals: Signals) -> std::
     let progress = Progress::default();
     let stop = Arc::new(Stop::default());
     let (fatal, mut fatals) = mpsc::channel(1);
-    let mut sources: Vec<Running> = links.iter().map(Running::new).collect();
+    let mut sources: Vec<Running> =
+        links.iter().enumerate().map(|(number, link)| Running::new(link, number, &progress)).collect();
     let mut crew = start(config, links, &progress, &stop, &fatal)?;
 
     let mut frame = Frame::new(signals, progress);
@@ -84,7 +85,7 @@ fn start(
     let mut crew = Crew::default();
     let claims = Arc::new(Claims::default());
     for (number, link) in links.into_iter().enumerate() {
-        let [poll_name, write_name] = [format!("poll-{number}"), format!("write-{number}")];
+        let [poll_name, write_name] = [format!("poll-{number}"), writer_name(number)];
         let (settings, claims) = (config.postgres.clone(), Arc::clone(&claims));
         let writer = Writer::new(link.clone(), settings, claims, progress.register(&write_name));
         let poll = Poll::new(link, config.postgres.retention, progress.register(&poll_name));
@@ -108,12 +109,20 @@ struct Running {
     cluster: Arc<Cluster>,
     state: Arc<State>,
     rate: Rate,
+    progress: Progress,
+    writer: String,
 }
 
 impl Running {
-    fn new(link: &Link) -> Self {
-        let (cluster, state) = (Arc::clone(&link.cluster), Arc::clone(&link.state));
-        Self { name: link.source.name.clone(), cluster, state, rate: Rate::default() }
+    fn new(link: &Link, number: usize, progress: &Progress) -> Self {
+        Self {
+            name: link.source.name.clone(),
+            cluster: Arc::clone(&link.cluster),
+            state: Arc::clone(&link.state),
+            rate: Rate::default(),
+            progress: progress.clone(),
+            writer: writer_name(number),
+        }
     }
 
     fn line(&mut self, now: Timestamp) -> String {
@@ -127,9 +136,16 @@ impl Running {
             dead_letters: counters.dead_letters.get(),
             expired: counters.expired.get(),
             fence_lost: counters.fence_lost.get(),
+            refusal: self.cluster.refusal(),
+            waits: self.progress.waits(&self.writer, WAITS_ON, Instant::now()).unwrap_or_default(),
         };
         line(&snapshot, now)
     }
+}
+
+/// The thread that stores a source's records.
+fn writer_name(number: usize) -> String {
+    format!("write-{number}")
 }
 
 fn status(sources: &mut [Running]) -> String {

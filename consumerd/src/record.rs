@@ -66,15 +66,19 @@ pub(crate) struct Raw {
     /// Kafka's record time in milliseconds since 1970.
     pub(crate) at_ms: Option<i64>,
     pub(crate) key: Option<Vec<u8>>,
-    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+    pub(crate) headers: Vec<Header>,
     pub(crate) payload: Option<Vec<u8>>,
 }
+
+/// Name and value.
+pub(crate) type Header = (String, Option<Vec<u8>>);
 
 impl Record {
     /// Roughly what it takes in memory, in bytes.
     pub(crate) fn size(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        let headers: usize = self.raw.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+        let header = |(name, value): &Header| size_of::<Header>() + name.len() + length(value);
+        let headers: usize = self.raw.headers.iter().map(header).sum();
         let fate = match &self.fate {
             Fate::Book(book) => book.tuple.len(),
             Fate::Dead { reason } => reason.len(),

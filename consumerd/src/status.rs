@@ -12,6 +12,8 @@ use crate::state::{Database, View};
 const RATE_SPAN: Duration = Duration::from_secs(10);
 /// So many stopped partitions are named; of more, only the number is told.
 const STOPPED_MAX: usize = 2;
+/// A call to PostgreSQL that takes longer is told.
+const WAIT_TOLD: Duration = Duration::from_secs(5);
 
 /// Books per second over the last seconds.
 #[derive(Debug, Default)]
@@ -42,12 +44,21 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) dead_letters: u64,
     pub(crate) expired: u64,
     pub(crate) fence_lost: u64,
+    /// What Kafka does not let us do.
+    pub(crate) refusal: Option<String>,
+    /// How long the writer has been inside its present call to PostgreSQL.
+    pub(crate) waits: Duration,
 }
 
 /// Both servers and the amount of work first, then what is not as it should be.
 pub(crate) fn line(snapshot: &Snapshot<'_>, now: Timestamp) -> String {
     let View { database, overview, missing_topics } = &snapshot.view;
-    let is_up = snapshot.kafka_up && *database == Database::Up && overview.stopped.is_empty();
+    let waits = snapshot.waits >= WAIT_TOLD;
+    let is_up = snapshot.kafka_up
+        && snapshot.refusal.is_none()
+        && !waits
+        && *database == Database::Up
+        && overview.stopped.is_empty();
     let mut line = String::new();
     // Writing to a String cannot fail.
     _ = write!(line, "{}: {}", snapshot.name, if is_up { "up" } else { "waiting" });
@@ -63,7 +74,14 @@ pub(crate) fn line(snapshot: &Snapshot<'_>, now: Timestamp) -> String {
     if !snapshot.kafka_up {
         _ = write!(line, ", {}", snapshot.kafka);
     }
+    if let Some(refusal) = &snapshot.refusal {
+        _ = write!(line, ", Kafka refuses: {refusal}");
+    }
     match database {
+        Database::Up if waits => {
+            let waits = show_duration(Duration::from_secs(snapshot.waits.as_secs()));
+            _ = write!(line, ", PostgreSQL has not answered for {waits}");
+        }
         Database::Starting => line += ", PostgreSQL not reached yet",
         Database::Up => line += ", PostgreSQL up",
         Database::Down { since, reached, reason } => {
@@ -118,6 +136,8 @@ mod tests {
             dead_letters: 0,
             expired: 0,
             fence_lost: 0,
+            refusal: None,
+            waits: Duration::ZERO,
         };
         change(&mut snapshot);
         line(&snapshot, Timestamp::from_micros(100_000_000).expect("in range"))
@@ -126,6 +146,14 @@ mod tests {
     #[test]
     fn all_is_well() {
         assert_eq!(shown(|_| ()), "main: up, 3 partitions, lag 0, 49.8 books/s, PostgreSQL up, 0 dead letters");
+    }
+
+    #[test]
+    fn a_refusal_and_a_call_without_an_answer_are_told() {
+        let line = shown(|snapshot| snapshot.refusal = Some("JoinGroup failed".to_owned()));
+        assert!(line.starts_with("main: waiting") && line.contains(", Kafka refuses: JoinGroup failed,"), "{line}");
+        let line = shown(|snapshot| snapshot.waits = Duration::from_secs(340));
+        assert!(line.starts_with("main: waiting") && line.contains("PostgreSQL has not answered for 340s"), "{line}");
     }
 
     #[test]

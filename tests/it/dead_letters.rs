@@ -1,5 +1,8 @@
 //! Records that can never be stored are kept with their reason; everything around them is stored.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 use coinflow_common::orderbook::{OrderBook, Timestamp};
@@ -82,6 +85,34 @@ fn records_that_are_not_ours_or_outside_the_contract() {
     assert!(rig.consumerd.is_running());
     let summary = rig.stop_consumerd();
     assert_eq!(summary["dead_letters"], cases.len() as u64 + 3, "{summary:?}");
+}
+
+/// Any client may write names of headers that are no text, though not ours.
+fn produce_with_header(rig: &Rig, value: &[u8], header: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("value");
+    std::fs::write(&file, value).expect("a file");
+    let broker = rig.kafka.bootstrap();
+    let status = Command::new("kcat")
+        .args(["-P", "-b", &broker, "-t", TOPIC, "-p", "0", "-H"])
+        .arg(OsStr::from_bytes(header))
+        .arg(&file)
+        .status()
+        .expect("kcat runs");
+    assert!(status.success());
+}
+
+#[test]
+fn headers_whose_names_are_no_text() {
+    let mut rig = Rig::new();
+    rig.client().create_topic(TOPIC, 1, 1, &[]).expect("a topic");
+    produce_with_header(&rig, &encoded(&book(Uuid::now_v7(), "KRW-BTC", 1)), b"\xff\xfe=value");
+    produce_with_header(&rig, b"no book", b"\xff\xfe=\xff");
+    rig.consumerd.start().expect("consumerd starts");
+    rig.wait_rows(1, LATER);
+    rig.settle();
+    assert_eq!((rig.rows(), rig.dead_letters()), (1, 1));
+    rig.stop_consumerd();
 }
 
 #[test]

@@ -56,8 +56,11 @@ fn under_50_polls_a_second_what_stays_keeps_its_grid() {
         // The grid itself: every poll at a whole number of intervals behind the first.
         let step = interval.as_micros() as u64;
         let off = times.iter().map(|time| (time - times[0] + step / 2) % step).map(|off| off.abs_diff(step / 2));
-        let drift = off.max().expect("polls");
-        assert!(drift < 60_000, "{symbol}: {drift} µs off its grid");
+        let mut off: Vec<u64> = off.collect();
+        off.sort_unstable();
+        // A single one may start late on a busy machine; drift would move them all.
+        let median = off[off.len() / 2];
+        assert!(median < 20_000, "{symbol}: {median} µs off its grid");
     }
     let reloads = lines_at(&rig.producerd, "INFO").iter().filter(|line| line.contains("reload ok")).count();
     assert_eq!(reloads, 10);

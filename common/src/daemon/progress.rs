@@ -59,6 +59,19 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// How long a thread has been waiting on something, if it is.
+    #[must_use]
+    pub fn waits(&self, thread: &str, on: &str, now: Instant) -> Option<Duration> {
+        let slots = lock(&self.slots);
+        let slot = slots.iter().find(|slot| slot.name == thread)?;
+        match *lock(&slot.state) {
+            State::Waiting { on: what, since, .. } if what == on => Some(now.saturating_duration_since(since)),
+            _ => None,
+        }
+    }
+}
+
 impl State {
     /// Waiting is not hanging, unless the call has a deadline and is past twice that.
     fn stuck(self, now: Instant) -> Option<(Option<&'static str>, Duration)> {
@@ -150,6 +163,16 @@ mod tests {
         let waiting = |since| State::Waiting { on: ON, since, at_most: Some(Duration::from_secs(3)) };
         assert!(!stuck_after(waiting, 6));
         assert!(stuck_after(waiting, 7));
+    }
+
+    #[test]
+    fn a_wait_is_told() {
+        let progress = Progress::default();
+        let beats = ["a", "b"].map(|name| progress.register(name));
+        let _waiting = beats[1].waiting(ON);
+        let now = Instant::now() + Duration::from_secs(5);
+        assert!(progress.waits("b", ON, now).is_some_and(|waited| waited > Duration::from_secs(4)));
+        assert_eq!((progress.waits("b", "else", now), progress.waits("a", ON, now)), (None, None));
     }
 
     #[test]

@@ -40,6 +40,8 @@ struct Inner {
     /// Whether a connection has failed since the last one that was up.
     has_failed: bool,
     last_error: String,
+    /// What brokers that are reached do not let us do.
+    refusal: Option<String>,
     fatal: Option<String>,
     logged: HashMap<String, Instant>,
 }
@@ -73,6 +75,7 @@ impl Cluster {
             silent_statistics: 0,
             has_failed: false,
             last_error: "no broker has answered".to_owned(),
+            refusal: None,
             fatal: None,
             logged: HashMap::new(),
         };
@@ -140,10 +143,30 @@ impl Cluster {
     pub fn error(&self, error: &KafkaError, reason: &str) {
         log::debug!("kafka client error brokers={} err={error} reason={reason:?}", self.name);
         let mut inner = self.lock();
+        if error.rdkafka_error_code().is_some_and(is_refusal) {
+            if inner.refusal.as_deref() != Some(reason) {
+                log::warn!("kafka refuses brokers={} err={reason:?}", self.name);
+                inner.refusal = Some(reason.to_owned());
+            }
+            return;
+        }
         inner.has_failed = true;
         // That all brokers are down says less than why the last one is.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             inner.last_error = short_reason(reason).to_owned();
+        }
+    }
+
+    /// What Kafka refuses although it is reached, such as a topic or a group without rights to it.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        self.lock().refusal.clone()
+    }
+
+    /// To be called when the client gets what it was refused before.
+    pub fn not_refused(&self) {
+        if let Some(reason) = self.lock().refusal.take() {
+            log::info!("kafka no longer refuses brokers={} err={reason:?}", self.name);
         }
     }
 
@@ -157,6 +180,22 @@ impl Cluster {
         let level = self.lock().level_of(level, facility, Instant::now());
         log::log!(target: "librdkafka", level, "{facility} {message} brokers={}", self.name);
     }
+}
+
+/// An answer of a broker that somebody has to do something about.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::UnsupportedSASLMechanism
+            | Code::InconsistentGroupProtocol
+            | Code::InvalidSessionTimeout
+    )
 }
 
 fn connections<'a>(states: impl Iterator<Item = &'a str>) -> Connections {
@@ -249,6 +288,16 @@ mod tests {
         let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
         cluster.error(&error, "Connection refused");
         assert_eq!(observe(2), State::Down(now));
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_until_it_is_over() {
+        let cluster = Cluster::new("localhost:9092");
+        let error = KafkaError::Global(RDKafkaErrorCode::GroupAuthorizationFailed);
+        cluster.error(&error, "JoinGroup failed");
+        assert_eq!(cluster.refusal().as_deref(), Some("JoinGroup failed"));
+        cluster.not_refused();
+        assert_eq!(cluster.refusal(), None);
     }
 
     #[test]

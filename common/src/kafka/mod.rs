@@ -1,7 +1,9 @@
 //! What both Kafka clients share: settings, secrets, librdkafka's log, and one line per change of state.
 
 mod cluster;
+mod headers;
 mod settings;
 
 pub use cluster::{Cluster, State};
+pub use headers::headers;
 pub use settings::{ClusterConfig, Overrides, Role, client_config, read_brokers};

@@ -41,12 +41,13 @@ enum Setting {
 }
 
 /// Properties that coinflow's promises rest on, by prefix, and what to use instead.
-const REFUSED: [(&str, &str); 26] = [
+const REFUSED: [(&str, &str); 31] = [
     ("acks", "coinflow always waits for all in-sync replicas"),
     ("allow.auto.create.topics", "producerd makes missing topics by [kafka.topic]"),
     ("auto.offset.reset", "use the key start"),
     ("bootstrap.servers", "use the key brokers"),
     ("client.id", "coinflow sets it from the host's name"),
+    ("delivery.report.only.error", "coinflow counts every delivery"),
     ("delivery.timeout.ms", "books wait for Kafka as long as there is room"),
     ("enable.auto.", "positions are committed after the rows are stored"),
     ("auto.commit", "positions are committed after the rows are stored"),
@@ -62,7 +63,11 @@ const REFUSED: [(&str, &str); 26] = [
     ("message.timeout.ms", "books wait for Kafka as long as there is room"),
     ("metadata.broker.list", "use the key brokers"),
     ("offset.store", "positions live in PostgreSQL"),
+    ("partitioner", "a market's records go to one partition"),
+    ("plugin.library.paths", "coinflow loads no plugins"),
     ("partition.assignment.strategy", "coinflow uses cooperative-sticky"),
+    ("queue.buffering.backpressure.threshold", "coinflow's producer is idempotent"),
+    ("queuing.strategy", "coinflow's producer is idempotent"),
     ("queue.buffering.max.", "coinflow bounds its memory itself"),
     ("request.required.acks", "coinflow always waits for all in-sync replicas"),
     ("retries", "books are sent until Kafka has them"),
@@ -71,8 +76,16 @@ const REFUSED: [(&str, &str); 26] = [
 ];
 
 /// Properties whose values are secrets: they may not stand in the file, which everybody may read.
-const SECRETS: [&str; 5] =
-    ["sasl.password", "ssl.key.password", "ssl.keystore.password", "ssl.key.pem", "sasl.oauthbearer.client.secret"];
+const SECRETS: [&str; 8] = [
+    "sasl.password",
+    "ssl.key.password",
+    "ssl.keystore.password",
+    "ssl.key.pem",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
+    "sasl.oauthbearer.assertion.private.key.pem",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+];
 
 impl Overrides {
     /// Reads the key `librdkafka` of a table; the properties of `inherited` stand behind those of the file.
@@ -96,7 +109,12 @@ fn read_setting(name: &str, value: &Value<'_>, role: Role) -> Option<Setting> {
         value.problem(format!("cannot be set here: {instead}"));
         return None;
     }
+    // librdkafka itself knows which properties and values are right.
+    let probe = |text: &str| ClientConfig::new().set(name, text).create_native_config().map(|_| ());
     if value.is_table() {
+        if let Err(error) = probe("1") {
+            value.problem(error.to_string());
+        }
         return value.table(|secret| {
             let file = secret.optional_string("file").map(|path| Setting::File(path.into()));
             let credential = secret.optional_string("credential").map(Setting::Credential);
@@ -111,10 +129,7 @@ fn read_setting(name: &str, value: &Value<'_>, role: Role) -> Option<Setting> {
         value.problem("is a secret; write { file = \"/path\" } or { credential = \"name\" }");
         return None;
     }
-    // librdkafka itself knows which properties and values are right.
-    let mut probe = ClientConfig::new();
-    probe.set(name, &text);
-    if let Err(error) = probe.create_native_config() {
+    if let Err(error) = probe(&text) {
         value.problem(error.to_string());
         return None;
     }
@@ -220,6 +235,8 @@ mod tests {
             ("enable.auto.commit", Role::Consumer),
             ("max.in.flight.requests.per.connection", Role::Producer),
             ("group.id", Role::Consumer),
+            ("partitioner", Role::Producer),
+            ("delivery.report.only.error", Role::Producer),
             ("message.max.bytes", Role::Producer),
         ] {
             let error = read(&format!("librdkafka = {{ \"{property}\" = \"1\" }}"), role).expect_err(property);
@@ -243,6 +260,10 @@ mod tests {
     fn secrets_come_from_elsewhere_and_are_never_shown() {
         let error = read("librdkafka = { \"sasl.password\" = \"hush\" }", Role::Producer).expect_err("a secret");
         assert!(error.contains("is a secret") && !error.contains("hush"), "{error}");
+        let mistyped = "librdkafka = { \"sasl.pasword\" = { file = \"/a\" } }";
+        assert!(
+            read(mistyped, Role::Producer).expect_err("no such property").contains("No such configuration property")
+        );
         let both = "librdkafka = { \"sasl.password\" = { file = \"/a\", credential = \"b\" } }";
         assert!(read(both, Role::Producer).expect_err("both").contains("expected { file"));
         let folder = tempfile::tempdir().expect("a folder");

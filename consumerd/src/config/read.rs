@@ -77,6 +77,9 @@ fn connection(text: &str, tls: Tls) -> Result<postgres::Config, String> {
     if hosts.is_empty() && config.get_hostaddrs().is_empty() {
         return Err("names no host".to_owned());
     }
+    if tls == Tls::Verify && hosts.is_empty() {
+        return Err("names no host beside hostaddr, which tls = \"verify\" needs for the certificate".to_owned());
+    }
     if tls == Tls::Verify && hosts.iter().any(on_tcp) && !hosts.iter().all(on_tcp) {
         return Err("names unix sockets and TCP hosts together, which tls = \"verify\" does not allow".to_owned());
     }
@@ -128,7 +131,7 @@ fn source(name: &str, table: &mut Table<'_>) -> Source {
 fn topics(table: &mut Table<'_>) -> Vec<String> {
     let Some(value) = table.value("topics") else { return TOPICS.map(str::to_owned).to_vec() };
     let items = value.items();
-    if items.is_empty() {
+    if value.is_array() && items.is_empty() {
         value.problem("must name at least one topic");
     }
     let mut known = BTreeSet::new();

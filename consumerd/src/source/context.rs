@@ -53,6 +53,11 @@ impl Context {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The partitions are ours, so nothing is refused any more.
+    pub(crate) fn not_refused(&self) {
+        self.cluster.not_refused();
+    }
+
     pub(crate) fn take_happened(&self) -> Vec<Happened> {
         std::mem::take(&mut self.notes().happened)
     }

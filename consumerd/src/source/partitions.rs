@@ -145,10 +145,10 @@ impl Partitions {
                 *state = stopped;
                 true
             }
+            // The reason names what Kafka holds, so it changes all the time.
             Some(state @ State::Stopped { .. }) => {
-                let is_new = !matches!(state, State::Stopped { reason: known, .. } if known == reason);
                 *state = stopped;
-                is_new
+                false
             }
             _ => false,
         }
@@ -218,14 +218,6 @@ impl Partitions {
     pub(crate) fn reading(&self) -> Vec<Partition> {
         let reading = |slot: &Slot| matches!(slot.state, State::Reading(_)).then(|| slot.partition.clone());
         self.slots.iter().filter_map(reading).collect()
-    }
-
-    /// Whether everything that was read is stored.
-    pub(crate) fn is_all_stored(&self) -> bool {
-        self.slots.iter().all(|slot| match &slot.state {
-            State::Reading(reading) => reading.stored == reading.next,
-            _ => true,
-        })
     }
 
     /// Positions that Kafka has not been told; from now on they count as told.

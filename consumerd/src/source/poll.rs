@@ -9,7 +9,7 @@ use coinflow_common::kafka::{Cluster, State as ClusterState};
 use coinflow_common::orderbook::Timestamp;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::aside::Aside;
@@ -87,7 +87,10 @@ impl Poll {
     /// Why the client is of no use any more.
     pub(crate) fn run(mut self, stopped: impl Fn() -> bool) -> Result<(), String> {
         while !stopped() {
-            self.turn(Instant::now())?;
+            if let Err(reason) = self.turn(Instant::now()) {
+                self.handover.finish(Instant::now());
+                return Err(reason);
+            }
         }
         self.finish(Instant::now());
         Ok(())
@@ -178,7 +181,10 @@ impl Poll {
             return Err(reason);
         }
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => self.out_of_range = true,
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                log::warn!("kafka does not hold what is to be read next source={} err={error}", self.source.name);
+                self.out_of_range = true;
+            }
             Some(RDKafkaErrorCode::PollExceeded) => {
                 log::warn!("kafka has given our partitions away, for they were not polled source={}", self.source.name);
             }
@@ -187,11 +193,10 @@ impl Poll {
         Ok(())
     }
 
-    /// librdkafka does not say which partition it is, so all are compared with what Kafka holds: once everything
-    /// that was read before is stored, for that need not be read again.
+    /// librdkafka does not say which partition it is, and says it once, so all are compared with what Kafka holds.
     fn reread(&mut self, now: Instant) {
         let too_soon = self.reread_at.is_some_and(|at| now.saturating_duration_since(at) < REREAD_INTERVAL);
-        if self.out_of_range && !too_soon && self.partitions.is_all_stored() {
+        if self.out_of_range && !too_soon {
             self.out_of_range = false;
             self.reread_at = Some(now);
             let asks = self.partitions.all_lost();
@@ -228,6 +233,9 @@ impl Poll {
                 // The group has its answer at once, and each partition is begun when its position is known: a
                 // database that is away delays no rebalance, and nothing is ever read from Kafka's own position.
                 self.check("assign", self.consumer.incremental_assign(&TopicPartitionList::new()));
+                if !partitions.is_empty() {
+                    self.consumer.context().not_refused();
+                }
                 for partition in &partitions {
                     log::info!("partition assigned source={} {partition}", self.source.name);
                     self.missing_topics.remove(&*partition.topic);
@@ -380,12 +388,10 @@ fn with_offsets(offsets: &[(Partition, i64)]) -> Option<TopicPartitionList> {
 
 /// A message pins memory of librdkafka, so it is copied at once.
 fn copy(message: &BorrowedMessage<'_>) -> Raw {
-    let header =
-        |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
     Raw {
         at_ms: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),
-        headers: message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default(),
+        headers: coinflow_common::kafka::headers(message),
         payload: message.payload().map(<[u8]>::to_vec),
     }
 }

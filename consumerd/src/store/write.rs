@@ -166,7 +166,9 @@ fn advance(
     source: &str,
     step: &Step,
 ) -> Result<bool, PgFault> {
-    let at = step.last_record_ms.and_then(|ms| Timestamp::from_micros(ms.checked_mul(1000)?).ok());
+    // PostgreSQL knows no year 0, and Kafka's time may be anything.
+    let at =
+        step.last_record_ms.filter(|ms| *ms >= 0).and_then(|ms| Timestamp::from_micros(ms.checked_mul(1000)?).ok());
     let at = at.map(|at| at.to_string());
     let Partition { topic, number } = &step.partition;
     let moved = transaction.execute(

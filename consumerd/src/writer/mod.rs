@@ -4,6 +4,7 @@ mod health;
 mod plan;
 mod resolve;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,8 @@ use crate::store::{Class, Failure, PgFault, Store, Written};
 use plan::{Fence, Held, Positions, fence, keep_current, steps};
 use resolve::{Resolved, Resolver, Unresolved};
 
+/// What the writer waits on inside a call to PostgreSQL.
+pub(crate) const WAITS_ON: &str = "PostgreSQL";
 /// How long an idle writer waits. Questions that Kafka could not answer are asked again after as long.
 const IDLE: Duration = Duration::from_secs(1);
 /// An idle connection is tried after so long, so that STATUS tells the truth.
@@ -30,8 +33,12 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A reason may quote the record; the table has all of it.
 const REASON_CHARS_MAX: usize = 160;
-/// A line about dead letters is written at most this often.
-const DEAD_LETTERS_INTERVAL: Duration = Duration::from_secs(10);
+/// A line about dead letters, or about lost positions, is written at most this often.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+/// The longest pause between two questions to Kafka about one partition.
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(15);
+/// So often in a row Kafka may have no answer before the operator hears of it.
+const UNANSWERED_TOLD_AT: u32 = 3;
 
 /// Everything the writer thread owns.
 pub(crate) struct Writer {
@@ -50,9 +57,17 @@ pub(crate) struct Writer {
     health: Health,
     backoff: Backoff,
     answered_at: Instant,
-    /// Kafka could not answer; it is not asked before.
-    ask_at: Instant,
+    /// Partitions for whose position Kafka could not be asked.
+    unanswered: BTreeMap<Partition, Unanswered>,
     dead_letters: DeadLetters,
+    fence_told_at: Option<Instant>,
+}
+
+/// How often Kafka had no answer in a row, and when it is asked again.
+#[derive(Debug)]
+struct Unanswered {
+    tries: u32,
+    ask_at: Instant,
 }
 
 /// Dead letters since the last line about them.
@@ -65,10 +80,9 @@ struct DeadLetters {
 impl Writer {
     pub(crate) fn new(link: Link, settings: Postgres, claims: Arc<Claims>, beat: Beat) -> Self {
         let Link { source, consumer, handover, state, .. } = link;
-        let name = source.name.as_str().into();
         Self {
             settings,
-            resolver: Resolver { source, name, claims },
+            resolver: Resolver::new(source, claims),
             consumer,
             handover,
             state,
@@ -80,8 +94,9 @@ impl Writer {
             health: Health::default(),
             backoff: Backoff::new(),
             answered_at: Instant::now(),
-            ask_at: Instant::now(),
+            unanswered: BTreeMap::new(),
             dead_letters: DeadLetters::default(),
+            fence_told_at: None,
         }
     }
 
@@ -116,12 +131,16 @@ impl Writer {
     /// Whatever there is to do, once.
     fn turn(&mut self, asks: &[(Partition, Epoch)]) -> Result<(), PgFault> {
         if self.store.is_none() {
-            let _waiting = self.beat.waiting("PostgreSQL");
+            let _waiting = self.beat.waiting(WAITS_ON);
             self.store = Some(Store::open(&self.settings, &self.resolver.name)?);
             self.handover.set_database_seen();
         }
+        self.unanswered.retain(|partition, _| asks.iter().any(|(asked, _)| asked == partition));
+        // One that Kafka has no answer for must not hold up the others.
+        let mut asks: Vec<_> = asks.iter().collect();
+        asks.sort_by_key(|(partition, _)| self.unanswered.get(partition).map_or(0, |unanswered| unanswered.tries));
         for (partition, epoch) in asks {
-            if self.ask_at <= Instant::now() {
+            if self.unanswered.get(partition).is_none_or(|unanswered| unanswered.ask_at <= Instant::now()) {
                 self.answer(partition, *epoch)?;
             }
         }
@@ -129,7 +148,7 @@ impl Writer {
             return self.store_batch();
         }
         if self.answered_at.elapsed() >= PROBE_INTERVAL {
-            let _waiting = self.beat.waiting("PostgreSQL");
+            let _waiting = self.beat.waiting(WAITS_ON);
             if let Some(store) = &mut self.store {
                 store.probe(PROBE_TIMEOUT)?;
             }
@@ -140,6 +159,11 @@ impl Writer {
 
     /// Answers for a position, if Kafka and the database can be asked now.
     fn answer(&mut self, partition: &Partition, epoch: Epoch) -> Result<(), PgFault> {
+        if let Some(held) = self.positions.get(partition).filter(|held| held.epoch == epoch) {
+            // Asked twice in one stay: it may be read already, and what was read is not to be thrown away.
+            self.handover.post(partition, epoch, News::Position { generation: held.at.generation, next: held.at.next });
+            return Ok(());
+        }
         // What was read of it in an earlier stay is read again from the position, whatever that is.
         self.records.retain(|record| record.partition != *partition);
         self.positions.remove(partition);
@@ -156,13 +180,27 @@ impl Writer {
             Ok(Resolved::Unfit(reason)) => News::Unfit { reason },
             Err(Unresolved::Database(fault)) => return Err(fault),
             Err(Unresolved::Kafka(reason)) => {
-                log::debug!("position not known yet source={} {partition} reason={reason:?}", self.resolver.name);
-                self.ask_at = Instant::now() + IDLE;
+                self.not_answered(partition, &reason);
                 return Ok(());
             }
         };
+        self.unanswered.remove(partition);
         self.handover.post(partition, epoch, news);
         Ok(())
+    }
+
+    /// Asks again later, and later each time.
+    fn not_answered(&mut self, partition: &Partition, reason: &str) {
+        let first = Unanswered { tries: 0, ask_at: Instant::now() };
+        let unanswered = self.unanswered.entry(partition.clone()).or_insert(first);
+        unanswered.tries += 1;
+        unanswered.ask_at = Instant::now() + ASK_AGAIN_MAX.min(IDLE * unanswered.tries);
+        let level = if unanswered.tries == UNANSWERED_TOLD_AT { log::Level::Warn } else { log::Level::Debug };
+        log::log!(
+            level,
+            "kafka does not tell where a partition begins, asking on source={} {partition} reason={reason:?}",
+            self.resolver.name
+        );
     }
 
     /// Stores the batch at hand, or a part of it.
@@ -176,7 +214,7 @@ impl Writer {
         let steps = steps(batch.iter().copied(), &self.positions);
         let Some(store) = &mut self.store else { return Ok(()) };
         let result = {
-            let _waiting = self.beat.waiting("PostgreSQL");
+            let _waiting = self.beat.waiting(WAITS_ON);
             store.write(&steps, &batch)
         };
         match result {
@@ -186,7 +224,7 @@ impl Writer {
                     self.moved(&step.partition, step.to, step.last_record_ms);
                 }
                 self.records.drain(..number);
-                self.records_max = usize::MAX;
+                self.records_max = self.records_max.saturating_mul(2);
                 Ok(())
             }
             Err(Failure::Fence(index)) => self.fenced(&steps[index].partition),
@@ -233,10 +271,17 @@ impl Writer {
             Fence::Lost => {
                 let (epoch, expected) = (held.epoch, held.at.next);
                 let found = found.map_or_else(|| "none".to_owned(), |found| found.next.to_string());
-                log::warn!(
+                // Two groups that store the same topic fence each other all the time.
+                let may_tell = self.fence_told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
+                let level = if may_tell { log::Level::Warn } else { log::Level::Debug };
+                log::log!(
+                    level,
                     "position moved by somebody else, reading on from there source={} {partition} expected={expected} found={found}",
                     self.resolver.name
                 );
+                if may_tell {
+                    self.fence_told_at = Some(Instant::now());
+                }
                 self.state.counters.fence_lost.add(1);
                 self.positions.remove(partition);
                 self.records.retain(|record| record.partition != *partition);
@@ -255,7 +300,7 @@ impl Writer {
         counters.batches.add(1);
         let dead = &mut self.dead_letters;
         dead.untold += written.dead_letters;
-        let may_tell = dead.told_at.is_none_or(|at| at.elapsed() >= DEAD_LETTERS_INTERVAL);
+        let may_tell = dead.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
         if let (true, Some((partition, offset, reason))) = (may_tell, written.refusals.last()) {
             log::warn!(
                 "records went to the dead letters source={} count={} last: {partition} offset={offset} reason={:?}",

@@ -56,12 +56,19 @@ impl From<PgFault> for Unresolved {
 pub(super) struct Resolver {
     pub(super) source: Source,
     pub(super) name: Arc<str>,
-    pub(super) claims: Arc<Claims>,
+    claims: Arc<Claims>,
+    /// Positions that did not fit once. They stay so until they are moved: a topic that was made anew grows, and
+    /// then looks as if they did.
+    unfit: BTreeMap<Partition, Position>,
 }
 
 impl Resolver {
+    pub(super) fn new(source: Source, claims: Arc<Claims>) -> Self {
+        Self { name: source.name.as_str().into(), source, claims, unfit: BTreeMap::new() }
+    }
+
     pub(super) fn resolve(
-        &self,
+        &mut self,
         store: &mut Store,
         consumer: &Consumer,
         partition: &Partition,
@@ -79,29 +86,46 @@ impl Resolver {
         }
         let at = position.ok_or_else(|| Unresolved::Kafka(format!("no position for {partition}")))?;
         let (low, high) = watermarks(consumer, partition)?;
-        match fit(at.next, low, high) {
-            Fit::Good => Ok(Resolved::From { cluster, at }),
+        let fit = match fit(at.next, low, high) {
+            Fit::Good if self.unfit.get(partition) == Some(&at) => Fit::Beyond,
+            fit => fit,
+        };
+        let why = match fit {
+            Fit::Good => {
+                self.unfit.remove(partition);
+                return Ok(Resolved::From { cluster, at });
+            }
             Fit::Overrun if self.source.on_overrun == OnOverrun::Continue => {
-                let reason = format!("Kafka holds offsets {low} to {high}");
-                if !store.skip(&cluster, partition, at, low, &reason)? {
-                    return Err(Unresolved::Kafka(format!("position of {partition} has moved")));
-                }
-                let lost = low - at.next;
-                log::error!(
-                    "records lost, kafka had deleted them before they were read source={} {partition} from={} to={low} records={lost}",
-                    self.name,
-                    at.next
-                );
-                Ok(Resolved::From { cluster, at: Position { next: low, ..at } })
+                let at = self.skip(store, &cluster, partition, at, (low, high))?;
+                return Ok(Resolved::From { cluster, at });
             }
-            Fit::Overrun => {
-                Ok(Resolved::Unfit(format!("next offset {} is deleted already: Kafka holds {low} to {high}", at.next)))
-            }
-            Fit::Beyond => Ok(Resolved::Unfit(format!(
-                "next offset {} is beyond the end: Kafka holds {low} to {high}, so the topic was made anew or cut",
-                at.next
-            ))),
+            Fit::Overrun => "is deleted already",
+            Fit::Beyond => "was beyond the end, so the topic was made anew or cut",
+        };
+        self.unfit.insert(partition.clone(), at);
+        Ok(Resolved::Unfit(format!("next offset {} {why}; Kafka holds {low} to {high}", at.next)))
+    }
+
+    /// Goes on at the oldest record there is, and keeps a record of what is lost.
+    fn skip(
+        &self,
+        store: &mut Store,
+        cluster: &str,
+        partition: &Partition,
+        at: Position,
+        (low, high): (i64, i64),
+    ) -> Result<Position, Unresolved> {
+        let reason = format!("Kafka holds offsets {low} to {high}");
+        if !store.skip(cluster, partition, at, low, &reason)? {
+            return Err(Unresolved::Kafka(format!("position of {partition} has moved")));
         }
+        log::error!(
+            "records lost, kafka had deleted them before they were read source={} {partition} from={} to={low} records={}",
+            self.name,
+            at.next,
+            low - at.next
+        );
+        Ok(Position { next: low, ..at })
     }
 
     /// Makes first positions. For a topic without any, all its partitions get theirs at once: one that appears later

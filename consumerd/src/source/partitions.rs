@@ -43,6 +43,8 @@ struct Reading {
     /// What was last sent to Kafka.
     committed: Option<i64>,
     last_record_ms: Option<i64>,
+    /// Kafka may not hold what comes next, which was this offset when that was said.
+    suspect: Option<i64>,
 }
 
 /// A position to be asked for.
@@ -129,8 +131,14 @@ impl Partitions {
     pub(crate) fn position(&mut self, partition: &Partition, epoch: Epoch, generation: i32, next: i64) -> bool {
         match self.stay(partition, epoch) {
             Some(state @ (State::Asked | State::Stopped { .. })) => {
-                *state =
-                    State::Reading(Reading { generation, next, stored: next, committed: None, last_record_ms: None });
+                *state = State::Reading(Reading {
+                    generation,
+                    next,
+                    stored: next,
+                    committed: None,
+                    last_record_ms: None,
+                    suspect: None,
+                });
                 true
             }
             _ => false,
@@ -202,16 +210,28 @@ impl Partitions {
         Some((slot.partition.clone(), new))
     }
 
-    /// Kafka does not have the offset that some partition reads next, and does not say which one: all are asked for
-    /// anew.
-    pub(crate) fn all_lost(&mut self) -> Vec<Ask> {
-        let reading: Vec<Ask> = self
-            .slots
-            .iter()
-            .filter(|slot| matches!(slot.state, State::Reading(_)))
-            .map(|slot| (slot.partition.clone(), slot.epoch))
-            .collect();
-        reading.into_iter().filter_map(|(partition, epoch)| self.lost(&partition, epoch)).collect()
+    /// Kafka does not have the offset that some partition reads next, and does not say which one.
+    pub(crate) fn suspect_all(&mut self) {
+        for slot in &mut self.slots {
+            if let State::Reading(reading) = &mut slot.state {
+                reading.suspect = Some(reading.next);
+            }
+        }
+    }
+
+    /// Suspects whose positions are to be asked for anew. One that goes on is none any more; the others have to be
+    /// stored as far as they are read, for Kafka would not give that again.
+    pub(crate) fn suspects(&mut self) -> Vec<Ask> {
+        let mut drained = Vec::new();
+        for slot in &mut self.slots {
+            if let State::Reading(reading) = &mut slot.state {
+                reading.suspect = reading.suspect.filter(|next| *next == reading.next);
+                if reading.suspect == Some(reading.stored) {
+                    drained.push((slot.partition.clone(), slot.epoch));
+                }
+            }
+        }
+        drained.into_iter().filter_map(|(partition, epoch)| self.lost(&partition, epoch)).collect()
     }
 
     /// The partitions that are being read.

@@ -88,12 +88,20 @@ fn a_lost_position_is_asked_for_again() {
 }
 
 #[test]
-fn all_that_is_read_can_be_asked_for_again() {
-    let (mut partitions, _) = reading();
-    partitions.assigned(vec![partition(1)]);
-    let asks = partitions.all_lost();
-    assert_eq!(asks.iter().map(|(partition, _)| partition.number).collect::<Vec<_>>(), [0]);
-    assert!(partitions.reading().is_empty());
+fn a_suspect_is_asked_for_again_once_it_is_stored_as_far_as_it_is_read() {
+    let (mut partitions, epoch) = reading();
+    let healthy = partitions.assigned(vec![partition(1)])[0].1;
+    assert!(partitions.position(&partition(1), healthy, 0, 0));
+    assert!(taken(&mut partitions, 10));
+    partitions.suspect_all();
+    assert!(partitions.accept("t", 1, 0) != Verdict::Skip, "this one goes on");
+    assert!(partitions.suspects().is_empty(), "offset 10 is not stored yet");
+    partitions.stored(&partition(0), epoch, 11, None);
+    partitions.stored(&partition(1), healthy, 1, None);
+    let asks: Vec<_> = partitions.suspects().into_iter().map(|(partition, _)| partition.number).collect();
+    assert_eq!(asks, [0]);
+    assert_eq!(partitions.reading(), [partition(1)]);
+    assert!(partitions.suspects().is_empty());
 }
 
 #[test]

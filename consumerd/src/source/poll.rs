@@ -54,8 +54,6 @@ pub(crate) struct Poll {
     subscribed: bool,
     missing_topics: BTreeSet<String>,
     overview_at: Option<Instant>,
-    /// Kafka does not have an offset that was asked for.
-    out_of_range: bool,
     reread_at: Option<Instant>,
 }
 
@@ -76,7 +74,6 @@ impl Poll {
             subscribed: false,
             missing_topics: BTreeSet::new(),
             overview_at: None,
-            out_of_range: false,
             reread_at: None,
         }
     }
@@ -183,7 +180,7 @@ impl Poll {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 log::warn!("kafka does not hold what is to be read next source={} err={error}", self.source.name);
-                self.out_of_range = true;
+                self.partitions.suspect_all();
             }
             Some(RDKafkaErrorCode::PollExceeded) => {
                 log::warn!("kafka has given our partitions away, for they were not polled source={}", self.source.name);
@@ -193,14 +190,14 @@ impl Poll {
         Ok(())
     }
 
-    /// librdkafka does not say which partition it is, and says it once, so all are compared with what Kafka holds.
+    /// Compares with what Kafka holds, not too often.
     fn reread(&mut self, now: Instant) {
-        let too_soon = self.reread_at.is_some_and(|at| now.saturating_duration_since(at) < REREAD_INTERVAL);
-        if self.out_of_range && !too_soon {
-            self.out_of_range = false;
-            self.reread_at = Some(now);
-            let asks = self.partitions.all_lost();
-            self.ask_again(asks);
+        if self.reread_at.is_none_or(|at| now.saturating_duration_since(at) >= REREAD_INTERVAL) {
+            let asks = self.partitions.suspects();
+            if !asks.is_empty() {
+                self.reread_at = Some(now);
+                self.ask_again(asks);
+            }
         }
     }
 

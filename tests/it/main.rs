@@ -9,6 +9,7 @@ mod holes;
 mod launchers;
 mod main_path;
 mod notify;
+mod overrun;
 mod reload;
 mod rig;
 mod shutdown;

@@ -106,6 +106,18 @@ impl KafkaClient {
             .try_for_each(|result| result.map(|_| ()).map_err(|(topic, code)| format!("{topic}: {code}")))
     }
 
+    /// Deletes the records of a partition before an offset, as retention does.
+    pub fn delete_before(&self, topic: &str, partition: i32, offset: i64) -> Result<(), String> {
+        let mut offsets = TopicPartitionList::new();
+        offsets
+            .add_partition_offset(topic, partition, Offset::Offset(offset))
+            .map_err(|error| format!("{topic}/{partition}: {error}"))?;
+        let deleted = self.admin("deleting records", |client, options| async move {
+            client.delete_records(&offsets, &options).await
+        })?;
+        deleted.elements().iter().try_for_each(|element| element.error()).map_err(|error| error.to_string())
+    }
+
     pub fn topics(&self) -> Result<Vec<String>, String> {
         let metadata = self.consumer("coinflow-tests")?.fetch_metadata(None, CALL);
         let metadata = metadata.map_err(|error| format!("metadata: {error}"))?;

@@ -109,7 +109,7 @@ fn mid(key: u64, centre: i64, tick: u64) -> i64 {
         .map(|(octave, amplitude)| {
             let period = 1_u64 << octave;
             let (slot, within) = (tick / period, (tick % period) as i64);
-            let noise = |slot: u64| (mix(key ^ mix((octave as u64) << 56 | slot)) % 2001) as i64 - 1000;
+            let noise = |slot: u64| (mix(key ^ mix(((octave as u64) << 56) | slot)) % 2001) as i64 - 1000;
             let (from, to) = (noise(slot), noise(slot + 1));
             amplitude * (from + (to - from) * within / period as i64)
         })
@@ -128,14 +128,14 @@ fn side(key: u64, profile: &Profile, tick: u64, best: i64, direction: i64, level
         if side.len() == levels || price <= 0 {
             break;
         }
-        let place = mix(key ^ mix(price as u64 ^ (direction as u64) << 40));
+        let place = mix(key ^ mix(price as u64 ^ ((direction as u64) << 40)));
         let presence = mix(place ^ ((tick + place % 64) / 64));
         if presence % 3 == 0 {
             continue;
         }
         // A level keeps its size for 1 to 16 ticks.
         let life = 1 + place % 16;
-        let chance = mix(presence ^ ((tick + place % life) / life) << 8);
+        let chance = mix(presence ^ (((tick + place % life) / life) << 8));
         side.push((
             Number::Scaled { units: price * profile.step, scale: profile.price_scale },
             Number::Scaled { units: quantity(chance, profile, price), scale: QUANTITY_SCALE },

@@ -14,8 +14,6 @@ mod store;
 mod upkeep;
 mod writer;
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cli::run().into()
+fn main() -> ! {
+    cli::run().leave()
 }

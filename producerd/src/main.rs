@@ -2,8 +2,6 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that meets the unexpected is to fail"))]
 
-use std::process::ExitCode;
-
 mod books;
 mod cli;
 mod config;
@@ -17,6 +15,6 @@ mod supervisor;
 mod unit;
 mod worker;
 
-fn main() -> ExitCode {
-    cli::run().into()
+fn main() -> ! {
+    cli::run().leave()
 }

@@ -31,7 +31,7 @@ fn reload(rig: &mut Rig) -> Duration {
 fn under_50_polls_a_second_what_stays_keeps_its_grid() {
     let interval = Duration::from_millis(200);
     let mut rig = Rig::new();
-    let symbols = ["BTC", "ETH", "XRP", "SOL", "DOGE", "ADA", "BTC-ETH", "NFT"];
+    let symbols = ["BTC", "ETH", "XRP", "SOL", "DOGE", "ADA", "BTC-ETH", "NFT", "BCH"];
     rig.watch("200ms", &[&symbols[..], &["BTC-XRP"]].concat());
     rig.producerd.start().expect("producerd starts");
     rig.producerd.wait_for_notify("READY=1", SOON).expect("ready");

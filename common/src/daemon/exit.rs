@@ -1,6 +1,6 @@
 //! Exit codes.
 
-use std::process::ExitCode;
+use std::io::Write as _;
 
 /// How a process ends. The reason has been told already, on stderr or in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,14 +17,26 @@ pub enum Exit {
     Config,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::NotComparable => 3,
-            Exit::Config => 78,
-        })
+impl Exit {
+    /// The exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotComparable => 3,
+            Self::Config => 78,
+        }
+    }
+
+    /// Ends the process at once.
+    ///
+    /// A thread of librdkafka that was left behind may still be at work, and OpenSSL's own exit handlers would take
+    /// away what it works with.
+    pub fn leave(self) -> ! {
+        // There is nobody left to tell.
+        _ = std::io::stdout().flush();
+        signal_hook::low_level::exit(i32::from(self.code()))
     }
 }

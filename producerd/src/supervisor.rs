@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 use uuid::Uuid;
 
 use crate::config::{self, Config, Files, Symbols};
-use crate::publish::Publishing;
+use crate::publish::{Publishing, StartError};
 use crate::schedule::Diff;
 use crate::status::{self, Rate, Totals};
 use crate::unit::Unit;
@@ -54,8 +54,12 @@ pub(crate) fn run(file: PathBuf, files: Files, signals: Signals) -> Exit {
         match Supervisor::start(file, files, &ended_sender, &fatal_sender) {
             Ok(supervisor) => supervisor.run(signals, &mut ended, &mut fatal).await,
             Err(error) => {
-                log::error!("cannot start err={error:?}");
-                Exit::Failed
+                let (err, exit) = match error {
+                    StartError::Settings(err) => (err, Exit::Config),
+                    StartError::System(err) => (err, Exit::Failed),
+                };
+                log::error!("cannot start err={err:?}");
+                exit
             }
         }
     })
@@ -67,7 +71,7 @@ impl Supervisor {
         files: Files,
         ended: &mpsc::Sender<Ended>,
         fatal: &mpsc::Sender<String>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, StartError> {
         let Files { config, symbols, .. } = files;
         let mut crew = Crew::default();
         let progress = Progress::default();
@@ -76,9 +80,7 @@ impl Supervisor {
         let mut units = Vec::new();
         for (index, exchange) in config.exchanges.iter().enumerate() {
             let Some(publisher) = publishing.publisher(&exchange.exchange) else { continue };
-            let unit = Unit::start(index, exchange, run, publisher.clone(), ended.clone(), &mut crew)
-                .map_err(|error| error.to_string())?;
-            units.push(unit);
+            units.push(Unit::start(index, exchange, run, publisher.clone(), ended.clone(), &mut crew)?);
         }
         let rate = Rate::default();
         let mut supervisor = Self { file, config, units, publishing, crew, progress, rate, last_reload: None };
@@ -144,6 +146,11 @@ impl Supervisor {
             Err(reason) => {
                 log::error!("kafka producer is of no use any more, producerd ends err={reason:?}");
                 frame.stopping("stopping: the Kafka producer had a fatal error");
+                for unit in &mut self.units {
+                    unit.stop();
+                    unit.abandon();
+                }
+                self.account();
                 self.leave();
                 Exit::Failed
             }
@@ -236,13 +243,18 @@ impl Supervisor {
         while Totals::of(&self.units).books.in_flight() > 0 && start.elapsed() < STOP_ALL {
             tokio::time::sleep(STOP_LOOK).await;
         }
+        self.account();
+        self.leave();
+    }
+
+    /// The last summary, and what is lost with the process.
+    fn account(&self) {
         let totals = Totals::of(&self.units);
         log::info!("{}", totals.summary());
         let undelivered = totals.books.in_flight();
         if undelivered > 0 {
             log::warn!("books not delivered to Kafka at shutdown count={undelivered}");
         }
-        self.leave();
     }
 
     /// Ends the threads. Some may be inside a call to Kafka; these end with the process.

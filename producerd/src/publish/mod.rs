@@ -1,5 +1,6 @@
 //! Books into Kafka: one producer per cluster, and an outlet for each exchange that publishes to it.
 
+mod flow;
 mod outbox;
 mod outlet;
 mod producer;
@@ -13,6 +14,7 @@ use coinflow_common::daemon::{Crew, Progress};
 use coinflow_common::kafka::{Cluster, ClusterConfig, client_config};
 use coinflow_common::orderbook::Exchange;
 use crossbeam_channel::{Sender, bounded};
+use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 
 pub(crate) use self::outbox::Record;
@@ -39,8 +41,36 @@ impl Publisher {
         self.outlet.counts()
     }
 
+    /// Why Kafka does not take the books, though it can be reached.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        self.outlet.waits_for()
+    }
+
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.producer.cluster
+    }
+}
+
+/// Why nothing can be published.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// A secret cannot be read, or what librdkafka says against the settings.
+    Settings(String),
+    /// The system has no thread to give.
+    System(String),
+}
+
+impl StartError {
+    fn of_producer(error: &KafkaError, brokers: &[String]) -> Self {
+        let text = format!("kafka producer brokers={}: {error}", brokers.join(","));
+        // librdkafka has words for it, but no code.
+        if text.contains("Failed to create thread") { Self::System(text) } else { Self::Settings(text) }
+    }
+}
+
+impl From<std::io::Error> for StartError {
+    fn from(error: std::io::Error) -> Self {
+        Self::System(error.to_string())
     }
 }
 
@@ -55,13 +85,13 @@ impl Publishing {
     /// Starts a producer for each cluster, with its two threads. `fatal` hears when one of them is of no use any more.
     ///
     /// # Errors
-    /// A secret that cannot be read, or what librdkafka says against the settings.
+    /// [`StartError`]
     pub(crate) fn start(
         exchanges: &[ExchangeConfig],
         crew: &mut Crew,
         progress: &Progress,
         fatal: &mpsc::Sender<String>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, StartError> {
         let host = gethostname::gethostname().to_string_lossy().into_owned();
         let name = format!("producerd/{}@{host}", env!("CARGO_PKG_VERSION"));
         let mut clusters: BTreeMap<&ClusterConfig, Vec<&ExchangeConfig>> = BTreeMap::new();
@@ -70,17 +100,15 @@ impl Publishing {
         }
         let mut publishing = Self { producers: Vec::new(), publishers: BTreeMap::new() };
         for (config, exchanges) in clusters {
-            let settings = client_config(config, &format!("producerd@{host}"))?;
+            let settings = client_config(config, &format!("producerd@{host}")).map_err(StartError::Settings)?;
             let (look, wanted) = bounded(1);
             let outlet = |exchange: &&ExchangeConfig| {
                 Arc::new(Outlet::new(&exchange.exchange, &exchange.kafka, &name, look.clone()))
             };
             let outlets: Vec<Arc<Outlet>> = exchanges.iter().map(outlet).collect();
-            let message_bytes_max =
-                exchanges.iter().map(|exchange| exchange.kafka.topic.max_message_size).max().unwrap_or_default();
             let cluster = Arc::new(Cluster::new(config.brokers.join(",")));
-            let producer = Producer::new(&settings, message_bytes_max, cluster, outlets)
-                .map_err(|error| format!("kafka producer brokers={}: {error}", config.brokers.join(",")))?;
+            let producer = Producer::new(&settings, cluster, outlets)
+                .map_err(|error| StartError::of_producer(&error, &config.brokers))?;
             let producer = Arc::new(producer);
             for outlet in &producer.outlets {
                 let publisher = Publisher { outlet: Arc::clone(outlet), producer: Arc::clone(&producer) };
@@ -88,10 +116,10 @@ impl Publishing {
             }
             let topics = Topics { producer: Arc::clone(&producer), settings, wanted };
             let beat = progress.register("kafka-topics");
-            crew.spawn("kafka-topics", move || topics.run(&beat)).map_err(|error| error.to_string())?;
+            crew.spawn("kafka-topics", move || topics.run(&beat))?;
             let (polled, fatal) = (Arc::clone(&producer), fatal.clone());
             let beat = progress.register("kafka-poll");
-            crew.spawn("kafka-poll", move || polled.run(&beat, &fatal)).map_err(|error| error.to_string())?;
+            crew.spawn("kafka-poll", move || polled.run(&beat, &fatal))?;
             publishing.producers.push((producer, look));
         }
         Ok(publishing)
@@ -107,5 +135,18 @@ impl Publishing {
             producer.stop.store(true, Ordering::Release);
             _ = look.try_send(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_files_is_told_from_what_the_system_lacks() {
+        let of = |text: &str| StartError::of_producer(&KafkaError::ClientCreation(text.to_owned()), &[]);
+        assert!(matches!(of("ssl.ca.location failed: No such file"), StartError::Settings(_)));
+        let lack = "Failed to create thread: Resource temporarily unavailable (11)";
+        assert!(matches!(of(lack), StartError::System(_)));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use coinflow_common::orderbook::Market;
 
 /// What a record takes beside its key and value.
-const RECORD_OVERHEAD_BYTES: usize = 64;
+const RECORD_OVERHEAD_BYTES: usize = 80;
 
 /// A record on its way to Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,49 +16,67 @@ pub(crate) struct Record {
     pub(crate) timestamp: i64,
 }
 
-impl Record {
+/// A record that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) record: Record,
+    /// Its place in the order of all records.
+    pub(super) number: u64,
+    /// Kafka refused it among others, of which it may be the innocent one: now it goes out by itself.
+    pub(super) is_alone: bool,
+}
+
+impl Waiting {
     fn bytes(&self) -> usize {
-        self.value.len() + self.market.as_str().len() + RECORD_OVERHEAD_BYTES
+        self.record.value.capacity() + self.record.market.as_str().len() + RECORD_OVERHEAD_BYTES
     }
 }
 
-/// First in, first out; beyond its bound the oldest go, for the newest book is worth most.
+/// In the order in which records were accepted, also those that came back; beyond its bound the oldest go, for the
+/// newest book is worth most.
 #[derive(Debug)]
-pub(crate) struct Outbox {
-    /// Records that Kafka gave back; they are older than all that wait.
-    returned: VecDeque<Record>,
-    waiting: VecDeque<Record>,
+pub(super) struct Outbox {
+    waiting: VecDeque<Waiting>,
+    next_number: u64,
     bytes: usize,
     bytes_max: usize,
 }
 
 impl Outbox {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { returned: VecDeque::new(), waiting: VecDeque::new(), bytes: 0, bytes_max }
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { waiting: VecDeque::new(), next_number: 0, bytes: 0, bytes_max }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.returned.is_empty() && self.waiting.is_empty()
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
-    /// Appends a record; how many of the oldest had to go for it.
-    pub(crate) fn push(&mut self, record: Record) -> u64 {
-        self.bytes += record.bytes();
-        self.waiting.push_back(record);
+    /// Appends a new record; how many of the oldest had to go for it.
+    pub(super) fn push(&mut self, record: Record) -> u64 {
+        let waiting = Waiting { record, number: self.next_number, is_alone: false };
+        self.next_number += 1;
+        self.bytes += waiting.bytes();
+        self.waiting.push_back(waiting);
         self.shrink()
     }
 
-    /// Takes back a record that was taken out before; how many of the oldest had to go for it.
-    pub(crate) fn put_back(&mut self, record: Record) -> u64 {
-        self.bytes += record.bytes();
-        self.returned.push_back(record);
+    /// Takes back a record that was taken out before, to its place; how many of the oldest had to go for it.
+    pub(super) fn put_back(&mut self, waiting: Waiting) -> u64 {
+        self.bytes += waiting.bytes();
+        // Near the front, for all that came after it is behind.
+        let place = self.waiting.partition_point(|other| other.number < waiting.number);
+        self.waiting.insert(place, waiting);
         self.shrink()
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Record> {
-        let record = self.returned.pop_front().or_else(|| self.waiting.pop_front())?;
-        self.bytes -= record.bytes();
-        Some(record)
+    pub(super) fn front(&self) -> Option<&Waiting> {
+        self.waiting.front()
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.waiting.pop_front()?;
+        self.bytes -= waiting.bytes();
+        Some(waiting)
     }
 
     fn shrink(&mut self) -> u64 {
@@ -74,36 +92,53 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn record(number: i64) -> Record {
-        let market = Market::parse("KRW-BTC").expect("a market");
-        Record { market, value: vec![0; 29], timestamp: number }
+    /// Takes 100 bytes.
+    fn record() -> Record {
+        let market = Market::parse("KRW-BTC").unwrap();
+        Record { market, value: vec![0; 13], timestamp: 0 }
     }
 
-    fn drain(outbox: &mut Outbox) -> Vec<i64> {
-        std::iter::from_fn(|| outbox.pop()).map(|record| record.timestamp).collect()
+    fn filled(bytes_max: usize, count: usize) -> Outbox {
+        let mut outbox = Outbox::new(bytes_max);
+        (0..count).for_each(|_| _ = outbox.push(record()));
+        outbox
+    }
+
+    fn drain(outbox: &mut Outbox) -> Vec<u64> {
+        std::iter::from_fn(|| outbox.pop()).map(|waiting| waiting.number).collect()
     }
 
     #[test]
-    fn first_in_first_out_and_what_came_back_before_all() {
-        let mut outbox = Outbox::new(10_000);
-        for number in 3..6 {
-            assert_eq!(outbox.push(record(number)), 0);
-        }
-        outbox.put_back(record(1));
-        outbox.put_back(record(2));
-        assert_eq!(drain(&mut outbox), [1, 2, 3, 4, 5]);
-        assert!(outbox.is_empty());
-        assert_eq!(outbox.bytes, 0);
+    fn what_came_back_keeps_its_place() {
+        let mut outbox = filled(10_000, 6);
+        let mut taken: Vec<Waiting> = (0..4).filter_map(|_| outbox.pop()).collect();
+        // Two come back, one of them goes out and comes back once more, behind the others' reports.
+        outbox.put_back(taken.remove(0));
+        outbox.put_back(taken.remove(0));
+        assert_eq!(outbox.front().map(|waiting| waiting.number), Some(0));
+        taken.extend(outbox.pop());
+        taken.into_iter().for_each(|waiting| _ = outbox.put_back(waiting));
+        assert_eq!(drain(&mut outbox), [0, 1, 2, 3, 4, 5]);
+        assert_eq!((outbox.len(), outbox.bytes), (0, 0));
     }
 
     #[test]
     fn beyond_its_bound_the_oldest_go() {
-        // A record takes 100 bytes.
         let mut outbox = Outbox::new(350);
-        let dropped: Vec<u64> = (0..5).map(|number| outbox.push(record(number))).collect();
+        let dropped: Vec<u64> = (0..5).map(|_| outbox.push(record())).collect();
         assert_eq!(dropped, [0, 0, 0, 1, 1]);
-        assert_eq!(outbox.put_back(record(-1)), 1);
-        assert_eq!(drain(&mut outbox), [2, 3, 4]);
-        assert_eq!(Outbox::new(50).push(record(0)), 1);
+        let oldest = outbox.pop().unwrap();
+        assert_eq!(outbox.push(record()), 0);
+        assert_eq!(outbox.put_back(oldest), 1);
+        assert_eq!(drain(&mut outbox), [3, 4, 5]);
+        assert_eq!(Outbox::new(50).push(record()), 1);
+    }
+
+    #[test]
+    fn a_value_counts_with_all_the_memory_it_holds() {
+        let mut value = Vec::with_capacity(2560);
+        value.push(0);
+        let mut outbox = Outbox::new(1000);
+        assert_eq!(outbox.push(Record { value, ..record() }), 1);
     }
 }

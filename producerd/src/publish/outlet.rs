@@ -1,7 +1,9 @@
 //! The way of one exchange's books into its topic.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use coinflow_common::orderbook::{Exchange, HEADER_EXCHANGE, HEADER_PRODUCER, HEADER_SCHEMA, Market, SCHEMA, topic};
 use crossbeam_channel::Sender;
@@ -10,7 +12,8 @@ use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::outbox::{Outbox, Record};
+use super::flow::{Failed, Fate, Flow, fate};
+use super::outbox::{Record, Waiting};
 use super::producer::Producer;
 use crate::config::KafkaConfig;
 
@@ -36,8 +39,7 @@ pub(crate) struct Outlet {
 
 #[derive(Debug)]
 struct State {
-    outbox: Outbox,
-    is_topic_ready: bool,
+    flow: Flow,
     told: Told,
 }
 
@@ -48,8 +50,26 @@ struct Told {
     is_full: bool,
     /// Why records wait.
     waits: Option<String>,
-    /// Why the last records were lost that can never be delivered.
-    lost: Option<String>,
+    /// Why the last record of a market was lost, until one of it is delivered.
+    lost: HashMap<String, String>,
+}
+
+/// Comes back with the report on a record.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    outlet: Arc<Outlet>,
+    number: u64,
+}
+
+impl Ticket {
+    pub(super) fn reported(&self, result: &DeliveryResult<'_>) {
+        self.outlet.reported(self.number, result);
+    }
+
+    /// Whether no other record of its outlet is still to be delivered.
+    pub(super) fn is_last(&self) -> bool {
+        self.outlet.lock().flow.is_idle()
+    }
 }
 
 /// Books of one exchange since the start.
@@ -76,31 +96,6 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// What to do with a record that could not be delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// The producer is being taken down: the record stays counted as in flight.
-    Pending,
-    /// The record's own fault; it can never be delivered.
-    Lost,
-    /// Tried again, once the topic has been looked at.
-    Again,
-}
-
-fn fate(code: RDKafkaErrorCode) -> Fate {
-    use RDKafkaErrorCode as Code;
-    match code {
-        Code::PurgeQueue | Code::PurgeInflight => Fate::Pending,
-        Code::MessageSizeTooLarge
-        | Code::MessageBatchTooLarge
-        | Code::InvalidMessage
-        | Code::InvalidMessageSize
-        | Code::InvalidRecord
-        | Code::InvalidTimestamp => Fate::Lost,
-        _ => Fate::Again,
-    }
-}
-
 impl Outlet {
     /// `producer` is how records name their maker: program, version and host.
     pub(super) fn new(exchange: &Exchange, config: &KafkaConfig, producer: &str, topic_wanted: Sender<()>) -> Self {
@@ -111,11 +106,7 @@ impl Outlet {
             topic: topic(&config.topic_prefix, exchange),
             config: config.clone(),
             headers: headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), insert),
-            state: Mutex::new(State {
-                outbox: Outbox::new(OUTBOX_BYTES_MAX),
-                is_topic_ready: false,
-                told: Told::default(),
-            }),
+            state: Mutex::new(State { flow: Flow::new(OUTBOX_BYTES_MAX), told: Told::default() }),
             accepted: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -139,10 +130,11 @@ impl Outlet {
     pub(super) fn publish(self: &Arc<Self>, producer: &Producer, record: Record) {
         self.accepted.fetch_add(1, Ordering::AcqRel);
         let mut state = self.lock();
-        let passes = state.is_topic_ready && state.outbox.is_empty();
-        if !passes || !self.send(&mut state, producer, &record) {
-            let dropped = state.outbox.push(record);
-            self.drop_oldest(&mut state, dropped);
+        let dropped = state.flow.push(record);
+        self.drop_oldest(&mut state, dropped);
+        // Where others wait, the poll thread hands on all.
+        if state.flow.waiting() == 1 {
+            self.send_next(&mut state, producer);
         }
     }
 
@@ -151,72 +143,79 @@ impl Outlet {
         loop {
             let mut state = self.lock();
             for _ in 0..DRAIN_MAX {
-                if !state.is_topic_ready {
-                    return;
-                }
-                let Some(record) = state.outbox.pop() else {
-                    self.recovered(&mut state);
-                    return;
-                };
-                if !self.send(&mut state, producer, &record) {
-                    let dropped = state.outbox.put_back(record);
-                    self.drop_oldest(&mut state, dropped);
+                if !self.send_next(&mut state, producer) {
                     return;
                 }
             }
         }
     }
 
-    /// Whether records wait that could be sent.
+    /// Whether records wait that are to be sent soon.
     pub(super) fn is_waiting(&self) -> bool {
         let state = self.lock();
-        state.is_topic_ready && !state.outbox.is_empty()
+        state.flow.is_topic_ready() && state.flow.waiting() > 0
     }
 
-    /// Hands a record to librdkafka. False if it is to wait.
-    fn send(self: &Arc<Self>, state: &mut State, producer: &Producer, record: &Record) -> bool {
-        let message = BaseRecord::with_opaque_to(&self.topic, Arc::clone(self))
+    /// Hands a record to librdkafka. False if none waits, or none may go now.
+    fn send_next(self: &Arc<Self>, state: &mut State, producer: &Producer) -> bool {
+        let now = Instant::now();
+        let Some(Waiting { record, number, .. }) = state.flow.front(now) else { return false };
+        let ticket = Ticket { outlet: Arc::clone(self), number: *number };
+        let message = BaseRecord::with_opaque_to(&self.topic, Box::new(ticket))
             .key(record.market.as_str())
             .payload(&record.value)
             .timestamp(record.timestamp)
             .headers(self.headers.clone());
-        let Err(error) = producer.send(message) else { return true };
+        let Err(error) = producer.send(message) else {
+            state.flow.sent();
+            return true;
+        };
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
         match fate(code) {
             Fate::Lost => {
-                self.lose(state, record.market.as_str(), &error);
+                let market = record.market.as_str().to_owned();
+                state.flow.discard();
+                self.lose(state, &market, &error);
                 true
             }
             _ if code == RDKafkaErrorCode::QueueFull => false,
             Fate::Pending | Fate::Again => {
+                state.flow.close(now);
                 self.look_at_topic(state, &error);
                 false
             }
         }
     }
 
-    /// A delivery report.
-    pub(super) fn reported(&self, result: &DeliveryResult<'_>) {
-        let (error, message) = match result {
-            Ok(_) => {
-                self.delivered.fetch_add(1, Ordering::AcqRel);
-                return;
-            }
-            Err((error, message)) => (error, message),
-        };
+    fn reported(&self, number: u64, result: &DeliveryResult<'_>) {
+        let (Ok(message) | Err((_, message))) = result;
         let key = message.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
         let mut state = self.lock();
-        match fate(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)) {
-            Fate::Pending => {}
-            Fate::Lost => self.lose(&mut state, key, error),
-            Fate::Again => {
-                // Our own records: the key is a market, and the value is there.
-                let Ok(market) = Market::parse(key) else { return };
-                let value = message.payload().unwrap_or_default().to_vec();
-                let timestamp = message.timestamp().to_millis().unwrap_or_default();
-                let dropped = state.outbox.put_back(Record { market, value, timestamp });
+        let error = match result {
+            Ok(_) => {
+                self.delivered.fetch_add(1, Ordering::AcqRel);
+                state.told.lost.remove(key);
+                if state.flow.delivered() {
+                    self.recovered(&mut state);
+                }
+                return;
+            }
+            Err((error, _)) => error,
+        };
+        // Our own records: the key is a market, and the value is there.
+        let Ok(market) = Market::parse(key) else { return };
+        let value = message.payload().unwrap_or_default().to_vec();
+        let record = Record { market, value, timestamp: message.timestamp().to_millis().unwrap_or_default() };
+        let fate = fate(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail));
+        match state.flow.failed(Instant::now(), fate, number, record) {
+            Failed::Pending => {}
+            Failed::Lost => self.lose(&mut state, key, error),
+            Failed::Alone { dropped } => self.drop_oldest(&mut state, dropped),
+            Failed::Again { dropped, is_first } => {
                 self.drop_oldest(&mut state, dropped);
-                self.look_at_topic(&mut state, error);
+                if is_first {
+                    self.look_at_topic(&mut state, error);
+                }
             }
         }
     }
@@ -234,14 +233,13 @@ impl Outlet {
     fn lose(&self, state: &mut State, market: &str, error: &KafkaError) {
         self.dropped.fetch_add(1, Ordering::AcqRel);
         let err = error.to_string();
-        if state.told.lost.as_ref() != Some(&err) {
+        if state.told.lost.get(market) != Some(&err) {
             log::error!("book refused by Kafka and dropped exchange={} market={market} err={err:?}", self.exchange);
-            state.told.lost = Some(err);
+            state.told.lost.insert(market.to_owned(), err);
         }
     }
 
     fn look_at_topic(&self, state: &mut State, error: &KafkaError) {
-        state.is_topic_ready = false;
         let err = error.to_string();
         if state.told.waits.as_ref() != Some(&err) {
             let (exchange, topic) = (&self.exchange, &self.topic);
@@ -260,11 +258,16 @@ impl Outlet {
         }
     }
 
+    /// Why Kafka does not take the books, though it can be reached.
+    pub(super) fn waits_for(&self) -> Option<String> {
+        self.lock().told.waits.clone()
+    }
+
     pub(super) fn is_topic_ready(&self) -> bool {
-        self.lock().is_topic_ready
+        self.lock().flow.is_topic_ready()
     }
 
     pub(super) fn topic_is_ready(&self) {
-        self.lock().is_topic_ready = true;
+        self.lock().flow.topic_is_ready();
     }
 }

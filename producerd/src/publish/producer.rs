@@ -14,13 +14,15 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use tokio::sync::mpsc;
 
-use super::outlet::Outlet;
+use super::outlet::{Outlet, Ticket};
 
 /// librdkafka's window, in KiB: what it may hold for retries. All beyond waits in the outboxes.
 const WINDOW_KIB: &str = "8192";
 /// Small, for fresh books are worth more than big batches.
 const LINGER_MS: &str = "5";
 const COMPRESSION: &str = "lz4";
+/// A topic that somebody else made may take less than we would, and refuses a batch as a whole.
+const BATCH_BYTES_MAX: u64 = 256 << 10;
 /// A turn of the poll thread, and a shorter one while records wait for room.
 const TURN: Duration = Duration::from_millis(100);
 const SHORT_TURN: Duration = Duration::from_millis(10);
@@ -45,10 +47,14 @@ impl ClientContext for Context {
 }
 
 impl ProducerContext for Context {
-    type DeliveryOpaque = Arc<Outlet>;
+    type DeliveryOpaque = Box<Ticket>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, outlet: Arc<Outlet>) {
-        outlet.reported(result);
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        ticket.reported(result);
+        // One broker of several may go on refusing: then some books stay on their way.
+        if result.is_ok() && ticket.is_last() {
+            self.cluster.not_refused();
+        }
     }
 }
 
@@ -68,12 +74,10 @@ impl fmt::Debug for Producer {
 
 impl Producer {
     /// `settings` are those that both kinds of clients share, with the file's properties in place.
-    pub(super) fn new(
-        settings: &ClientConfig,
-        message_bytes_max: u64,
-        cluster: Arc<Cluster>,
-        outlets: Vec<Arc<Outlet>>,
-    ) -> KafkaResult<Self> {
+    pub(super) fn new(settings: &ClientConfig, cluster: Arc<Cluster>, outlets: Vec<Arc<Outlet>>) -> KafkaResult<Self> {
+        let sizes = || outlets.iter().map(|outlet| outlet.config.topic.max_message_size);
+        let message_bytes_max = sizes().max().unwrap_or_default();
+        let batch_bytes = sizes().min().unwrap_or_default().clamp(1, BATCH_BYTES_MAX).to_string();
         let mut config = settings.clone();
         config
             .set("enable.idempotence", "true")
@@ -81,9 +85,12 @@ impl Producer {
             .set("message.timeout.ms", "0")
             .set("message.max.bytes", message_bytes_max.to_string())
             .set("queue.buffering.max.kbytes", WINDOW_KIB);
-        for (name, default) in [("linger.ms", LINGER_MS), ("compression.type", COMPRESSION)] {
-            let aliases = [name, "queue.buffering.max.ms", "compression.codec"];
-            if !aliases.iter().any(|alias| config.get(alias).is_some()) {
+        for (name, alias, default) in [
+            ("linger.ms", "queue.buffering.max.ms", LINGER_MS),
+            ("compression.type", "compression.codec", COMPRESSION),
+            ("batch.size", "batch.size", &batch_bytes),
+        ] {
+            if config.get(name).or(config.get(alias)).is_none() {
                 config.set(name, default);
             }
         }
@@ -91,7 +98,7 @@ impl Producer {
         Ok(Self { base, cluster, outlets, stop: AtomicBool::new(false) })
     }
 
-    pub(super) fn send(&self, record: BaseRecord<'_, str, Vec<u8>, Arc<Outlet>>) -> KafkaResult<()> {
+    pub(super) fn send(&self, record: BaseRecord<'_, str, Vec<u8>, Box<Ticket>>) -> KafkaResult<()> {
         self.base.send(record).map_err(|(error, _)| error)
     }
 

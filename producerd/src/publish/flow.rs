@@ -1,0 +1,330 @@
+//! What waits for Kafka, what is on its way there, and whether more may go. Pure.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::outbox::{Outbox, Record, Waiting};
+
+/// After an error that concerns more than one record, the next try waits so long, longer each time.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What to do with a record that could not be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The producer is being taken down: the record stays counted as in flight.
+    Pending,
+    /// A record's own fault; it can never be delivered.
+    Lost,
+    /// Tried again, once the topic has been looked at.
+    Again,
+}
+
+pub(super) fn fate(code: RDKafkaErrorCode) -> Fate {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::PurgeQueue | Code::PurgeInflight => Fate::Pending,
+        Code::MessageSizeTooLarge
+        | Code::MessageBatchTooLarge
+        | Code::InvalidMessage
+        | Code::InvalidMessageSize
+        | Code::InvalidRecord
+        | Code::InvalidTimestamp => Fate::Lost,
+        _ => Fate::Again,
+    }
+}
+
+/// What became of a record that was not delivered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    Pending,
+    Lost,
+    /// It waits again, alone from now on; so many of the oldest had to go for it.
+    Alone {
+        dropped: u64,
+    },
+    /// It waits again, and nothing goes out for a while.
+    Again {
+        dropped: u64,
+        is_first: bool,
+    },
+}
+
+/// The records of one topic.
+#[derive(Debug)]
+pub(super) struct Flow {
+    outbox: Outbox,
+    is_topic_ready: bool,
+    /// Handed on and not yet reported.
+    on_its_way: u64,
+    /// The one that is on its way is alone there.
+    is_one_alone: bool,
+    /// Nothing goes out until then, nor before all that is on its way has been reported: records that come back would
+    /// be overtaken.
+    closed_until: Option<Instant>,
+    pause: Duration,
+    /// Deliveries that are still to come before the last error counts as over.
+    unproven: u64,
+}
+
+impl Flow {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            outbox: Outbox::new(bytes_max),
+            is_topic_ready: false,
+            on_its_way: 0,
+            is_one_alone: false,
+            closed_until: None,
+            pause: PAUSE_MIN,
+            unproven: 0,
+        }
+    }
+
+    pub(super) fn is_topic_ready(&self) -> bool {
+        self.is_topic_ready
+    }
+
+    pub(super) fn topic_is_ready(&mut self) {
+        self.is_topic_ready = true;
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Neither waits anything nor is anything on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.outbox.len() == 0 && self.on_its_way == 0
+    }
+
+    /// Takes a record; how many of the oldest had to go for it.
+    pub(super) fn push(&mut self, record: Record) -> u64 {
+        self.outbox.push(record)
+    }
+
+    /// The record to hand on now, if one may go; then either [`sent`](Self::sent) or [`discard`](Self::discard) it.
+    pub(super) fn front(&mut self, now: Instant) -> Option<&Waiting> {
+        if !self.is_topic_ready {
+            return None;
+        }
+        if let Some(until) = self.closed_until {
+            if now < until || self.on_its_way > 0 {
+                return None;
+            }
+            self.closed_until = None;
+            self.unproven = (self.outbox.len() as u64).max(1);
+        }
+        let is_free = |waiting: &&Waiting| self.on_its_way == 0 || !(waiting.is_alone || self.is_one_alone);
+        self.outbox.front().filter(is_free)
+    }
+
+    /// The front has been handed on.
+    pub(super) fn sent(&mut self) {
+        self.is_one_alone = self.outbox.pop().is_some_and(|waiting| waiting.is_alone);
+        self.on_its_way += 1;
+    }
+
+    /// The front can never be handed on.
+    pub(super) fn discard(&mut self) {
+        self.outbox.pop();
+    }
+
+    /// Nothing goes out for a while, and the topic is looked at. Whether that is news.
+    pub(super) fn close(&mut self, now: Instant) -> bool {
+        if self.closed_until.is_some() {
+            return false;
+        }
+        self.is_topic_ready = false;
+        self.closed_until = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        true
+    }
+
+    /// A report of a delivery. Whether all is well now, as far as this flow can tell.
+    pub(super) fn delivered(&mut self) -> bool {
+        self.reported();
+        if self.closed_until.is_some() {
+            return false;
+        }
+        self.unproven = self.unproven.saturating_sub(1);
+        if self.unproven == 0 {
+            self.pause = PAUSE_MIN;
+        }
+        self.unproven == 0 && self.outbox.len() == 0
+    }
+
+    /// A report that a record was not delivered.
+    pub(super) fn failed(&mut self, now: Instant, fate: Fate, number: u64, record: Record) -> Failed {
+        let was_alone = self.reported();
+        match fate {
+            Fate::Pending => Failed::Pending,
+            Fate::Lost if was_alone => Failed::Lost,
+            // Kafka refuses whole batches.
+            Fate::Lost => Failed::Alone { dropped: self.outbox.put_back(Waiting { record, number, is_alone: true }) },
+            Fate::Again => {
+                let is_first = self.close(now);
+                let waiting = Waiting { record, number, is_alone: was_alone };
+                Failed::Again { dropped: self.outbox.put_back(waiting), is_first }
+            }
+        }
+    }
+
+    /// Whether the record that was reported was alone on its way.
+    fn reported(&mut self) -> bool {
+        self.on_its_way = self.on_its_way.saturating_sub(1);
+        std::mem::take(&mut self.is_one_alone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coinflow_common::orderbook::Market;
+
+    use super::*;
+
+    struct Rig {
+        flow: Flow,
+        now: Instant,
+    }
+
+    fn record() -> Record {
+        Record { market: Market::parse("KRW-BTC").unwrap(), value: vec![0; 13], timestamp: 0 }
+    }
+
+    impl Rig {
+        fn new(records: usize) -> Self {
+            let mut rig = Self { flow: Flow::new(10_000), now: Instant::now() };
+            rig.push(records);
+            rig.flow.topic_is_ready();
+            rig
+        }
+
+        fn push(&mut self, records: usize) {
+            (0..records).for_each(|_| _ = self.flow.push(record()));
+        }
+
+        /// Sends all that may go, at most so many.
+        fn send(&mut self, most: usize) -> Vec<u64> {
+            let mut sent = Vec::new();
+            while sent.len() < most {
+                let Some(front) = self.flow.front(self.now) else { break };
+                sent.push(front.number);
+                self.flow.sent();
+            }
+            sent
+        }
+
+        fn fail(&mut self, number: u64, fate: Fate) -> Failed {
+            self.flow.failed(self.now, fate, number, record())
+        }
+
+        /// Waits until something may go; how long that was, in milliseconds.
+        fn wait(&mut self) -> u128 {
+            let start = self.now;
+            self.flow.topic_is_ready();
+            while self.flow.front(self.now).is_none() {
+                self.now += Duration::from_millis(1);
+            }
+            (self.now - start).as_millis()
+        }
+    }
+
+    #[test]
+    fn nothing_goes_before_the_topic_is_there() {
+        let mut flow = Flow::new(10_000);
+        flow.push(record());
+        assert_eq!(flow.front(Instant::now()), None);
+        flow.topic_is_ready();
+        assert!(flow.front(Instant::now()).is_some());
+    }
+
+    #[test]
+    fn what_finds_no_room_stays_in_front() {
+        let mut rig = Rig::new(4);
+        rig.send(2);
+        rig.fail(0, Fate::Again);
+        rig.fail(1, Fate::Again);
+        rig.wait();
+        // Looked at, and left: librdkafka is full.
+        assert_eq!(rig.flow.front(rig.now).map(|front| front.number), Some(0));
+        assert_eq!(rig.flow.front(rig.now).map(|front| front.number), Some(0));
+        assert_eq!(rig.send(9), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn after_an_error_nothing_overtakes() {
+        let mut rig = Rig::new(5);
+        assert_eq!(rig.send(3), [0, 1, 2]);
+        assert_eq!(rig.fail(0, Fate::Again), Failed::Again { dropped: 0, is_first: true });
+        rig.now += PAUSE_MAX;
+        rig.flow.topic_is_ready();
+        assert_eq!(rig.send(9), [0; 0]);
+        assert_eq!(rig.fail(1, Fate::Again), Failed::Again { dropped: 0, is_first: false });
+        assert_eq!(rig.fail(2, Fate::Again), Failed::Again { dropped: 0, is_first: false });
+        assert_eq!(rig.send(9), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn an_error_that_stays_is_tried_ever_more_slowly() {
+        let mut rig = Rig::new(2);
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            for number in rig.send(9) {
+                rig.fail(number, Fate::Again);
+            }
+            waits.push(rig.wait());
+        }
+        assert_eq!(waits, [200, 400, 800, 1600, 3200, 5000, 5000]);
+        // Over once all that waited has been delivered, not with the first of it.
+        assert_eq!(rig.send(9), [0, 1]);
+        assert!(!rig.flow.delivered());
+        rig.fail(1, Fate::Again);
+        assert_eq!(rig.wait(), 5000);
+        assert_eq!(rig.send(9), [1]);
+        assert!(rig.flow.delivered());
+        rig.push(1);
+        for number in rig.send(9) {
+            rig.fail(number, Fate::Again);
+        }
+        assert_eq!(rig.wait(), 200);
+    }
+
+    #[test]
+    fn only_what_is_refused_alone_is_lost() {
+        let mut rig = Rig::new(4);
+        assert_eq!(rig.send(3), [0, 1, 2]);
+        for number in 0..3 {
+            assert_eq!(rig.fail(number, Fate::Lost), Failed::Alone { dropped: 0 });
+        }
+        assert_eq!(rig.send(9), [0]);
+        assert!(!rig.flow.delivered());
+        assert_eq!(rig.send(9), [1]);
+        assert_eq!(rig.fail(1, Fate::Lost), Failed::Lost);
+        assert_eq!(rig.send(9), [2]);
+        assert!(!rig.flow.delivered());
+        rig.push(1);
+        assert_eq!(rig.send(9), [3, 4]);
+        rig.flow.delivered();
+        assert!(rig.flow.delivered());
+        assert!(rig.flow.is_idle());
+    }
+
+    #[test]
+    fn one_to_go_alone_waits_for_those_before_it() {
+        let mut rig = Rig::new(2);
+        rig.send(2);
+        rig.fail(1, Fate::Lost);
+        assert_eq!(rig.send(9), [0; 0]);
+        rig.flow.delivered();
+        assert_eq!(rig.send(9), [1]);
+    }
+
+    #[test]
+    fn fates() {
+        assert_eq!(fate(RDKafkaErrorCode::TopicAuthorizationFailed), Fate::Again);
+        assert_eq!(fate(RDKafkaErrorCode::PolicyViolation), Fate::Again);
+        assert_eq!(fate(RDKafkaErrorCode::MessageSizeTooLarge), Fate::Lost);
+        assert_eq!(fate(RDKafkaErrorCode::PurgeQueue), Fate::Pending);
+    }
+}

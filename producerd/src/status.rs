@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use coinflow_common::orderbook::{Exchange, Market};
+
 use crate::publish;
 use crate::schedule::{self, Reason, Skipped};
-use crate::unit::Unit;
+use crate::unit::{LeftAlone, Unit};
 
 /// Over which time books per second are counted.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
-/// Unknown markets that STATUS names.
-const UNKNOWN_NAMED_MAX: usize = 3;
+/// Markets of one kind that STATUS names.
+const NAMED_MAX: usize = 3;
 
 /// Books per second over the last while. Pure.
 #[derive(Debug, Default)]
@@ -45,26 +47,28 @@ pub(crate) struct Totals {
     failed: u64,
     pub(crate) books: publish::Counts,
     unchanged: u64,
+    books_failed: u64,
 }
 
 impl Totals {
     pub(crate) fn of(units: &[Unit]) -> Self {
         let mut totals = Self::default();
         for unit in units {
-            let schedule::Counts { due, done, failed, skipped } = unit.schedule.counts();
+            let schedule::Counts { due, done, failed, skipped, books_failed } = unit.schedule.counts();
             totals.due += due;
             totals.done += done;
             totals.failed += failed;
             totals.skipped += skipped;
             totals.books += unit.books.publisher().counts();
             totals.unchanged += unit.books.unchanged();
+            totals.books_failed += books_failed;
         }
         totals
     }
 
     /// The line that tells whether anything is missing.
     pub(crate) fn summary(&self) -> String {
-        let Self { due, done, skipped, failed, books, unchanged } = self;
+        let Self { due, done, skipped, failed, books, unchanged, books_failed } = self;
         let mut line = format!(
             "summary polls_due={due} polls_done={done} polls_skipped={} polls_failed={failed} \
              books_accepted={} books_delivered={} books_dropped={} books_in_flight={}",
@@ -75,14 +79,18 @@ impl Totals {
             books.in_flight()
         );
         let Skipped { late, overlap, limit, held } = skipped;
-        for (why, count) in [("late", late), ("overlap", overlap), ("limit", limit), ("held", held)] {
+        for (what, count) in [
+            ("skipped_late", late),
+            ("skipped_overlap", overlap),
+            ("skipped_limit", limit),
+            ("skipped_held", held),
+            ("books_failed", books_failed),
+            ("books_unchanged", unchanged),
+        ] {
             if *count > 0 {
                 // Writing to a String cannot fail.
-                _ = write!(line, " skipped_{why}={count}");
+                _ = write!(line, " {what}={count}");
             }
-        }
-        if *unchanged > 0 {
-            _ = write!(line, " books_unchanged={unchanged}");
         }
         line
     }
@@ -104,12 +112,7 @@ pub(crate) fn line(units: &[Unit], rate: f64, last_reload: Option<&str>, symbols
     parts.extend(kafka(units));
     parts.push(format!("{} in flight", books.in_flight()));
     for unit in units {
-        match unit.schedule.held_for() {
-            Some(Reason::RateLimit) => parts.push(format!("{} refuses requests", unit.exchange)),
-            Some(Reason::Outage) => parts.push(format!("{} does not answer", unit.exchange)),
-            None => {}
-        }
-        parts.extend(unknown(unit));
+        parts.extend(exchange(unit));
     }
     if books.dropped > 0 {
         parts.push(format!("{} books dropped", books.dropped));
@@ -118,32 +121,67 @@ pub(crate) fn line(units: &[Unit], rate: f64, last_reload: Option<&str>, symbols
     parts.join(", ")
 }
 
-/// One state if all exchanges share it, else one for each.
+/// One state if all exchanges share it, else one for each; and what Kafka does not let us do.
 fn kafka(units: &[Unit]) -> Vec<String> {
     let mut states: Vec<String> = units.iter().map(|unit| unit.books.publisher().cluster().describe()).collect();
     states.dedup();
-    match states.len() {
-        1 => states,
-        _ => {
-            let of_unit = |unit: &Unit| format!("{}: {}", unit.exchange, unit.books.publisher().cluster().describe());
-            units.iter().map(of_unit).collect()
-        }
+    if states.len() > 1 {
+        let of_unit = |unit: &Unit| format!("{}: {}", unit.exchange, unit.books.publisher().cluster().describe());
+        states = units.iter().map(of_unit).collect();
     }
+    let refusal = |unit: &Unit| {
+        let publisher = unit.books.publisher();
+        publisher.cluster().refusal().or_else(|| publisher.waits_for())
+    };
+    let mut refusals: Vec<String> = units.iter().filter_map(refusal).collect();
+    refusals.dedup();
+    states.extend(refusals.iter().map(|refusal| format!("Kafka refuses: {refusal}")));
+    states
 }
 
-fn unknown(unit: &Unit) -> Option<String> {
-    let markets: Vec<&str> = unit.schedule.unknown_markets().map(|market| market.as_str()).collect();
-    let named = markets.iter().take(UNKNOWN_NAMED_MAX).copied().collect::<Vec<_>>().join(" ");
-    match markets.len() {
-        0 => None,
-        count if count <= UNKNOWN_NAMED_MAX => Some(format!("unknown to {}: {named}", unit.exchange)),
-        count => Some(format!("unknown to {}: {named} and {} more", unit.exchange, count - UNKNOWN_NAMED_MAX)),
+/// What is wrong with an exchange or its markets.
+fn exchange(unit: &Unit) -> Vec<String> {
+    let name = &unit.exchange;
+    let mut parts = Vec::new();
+    let failing: Vec<&Market> = unit.schedule.failing_markets().collect();
+    match unit.left_alone() {
+        // Then its markets have no state of their own.
+        Some(left_alone) => parts.push(describe(name, left_alone)),
+        None if failing.is_empty() => {}
+        None if failing.len() == 1 => parts.push(format!("{name}: 1 symbol fails: {}", named(&failing))),
+        None => parts.push(format!("{name}: {} symbols fail: {}", failing.len(), named(&failing))),
+    }
+    let unknown: Vec<&Market> = unit.schedule.unknown_markets().collect();
+    if !unknown.is_empty() {
+        parts.push(format!("unknown to {name}: {}", named(&unknown)));
+    }
+    parts
+}
+
+fn describe(exchange: &Exchange, left_alone: &LeftAlone) -> String {
+    let LeftAlone { reason, since, error } = left_alone;
+    let what = match reason {
+        Reason::RateLimit => "refuses requests",
+        Reason::Outage => "does not answer",
+    };
+    format!("{exchange} {what} since {}: {error}", since.to_clock_text())
+}
+
+fn named(markets: &[&Market]) -> String {
+    let first: Vec<&str> = markets.iter().take(NAMED_MAX).map(|market| market.as_str()).collect();
+    let first = first.join(", ");
+    match markets.len().saturating_sub(NAMED_MAX) {
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use coinflow_common::orderbook::Timestamp;
+
     use super::*;
+    use crate::exchange::ExchangeError;
 
     #[test]
     fn the_rate_is_that_of_the_last_ten_seconds() {
@@ -163,11 +201,24 @@ mod tests {
     fn the_summary_names_what_is_missing() {
         let books = publish::Counts { accepted: 10, delivered: 7, dropped: 1 };
         let skipped = Skipped { held: 6, ..Skipped::default() };
-        let totals = Totals { due: 20, done: 10, skipped, failed: 4, books, unchanged: 3 };
+        let totals = Totals { due: 20, done: 10, skipped, failed: 4, books, unchanged: 3, books_failed: 5 };
         assert_eq!(
             totals.summary(),
             "summary polls_due=20 polls_done=10 polls_skipped=6 polls_failed=4 \
-             books_accepted=10 books_delivered=7 books_dropped=1 books_in_flight=2 skipped_held=6 books_unchanged=3"
+             books_accepted=10 books_delivered=7 books_dropped=1 books_in_flight=2 skipped_held=6 books_failed=5 \
+             books_unchanged=3"
         );
+    }
+
+    #[test]
+    fn troubles_are_named_with_time_and_reason() {
+        let exchange = Exchange::parse("bithumb").unwrap();
+        let since = Timestamp::parse("2026-11-23T10:00:05.5Z").unwrap();
+        let left_alone = LeftAlone { reason: Reason::Outage, since, error: ExchangeError::Status(502) };
+        assert_eq!(describe(&exchange, &left_alone), "bithumb does not answer since 10:00:05: HTTP status 502");
+        let markets = ["KRW-A", "KRW-B", "KRW-C", "KRW-D"].map(|code| Market::parse(code).unwrap());
+        let markets: Vec<&Market> = markets.iter().collect();
+        assert_eq!(named(&markets[..2]), "KRW-A, KRW-B");
+        assert_eq!(named(&markets), "KRW-A, KRW-B, KRW-C and 1 more");
     }
 }

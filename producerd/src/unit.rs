@@ -3,17 +3,18 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use coinflow_common::config::show_duration;
 use coinflow_common::daemon::{Crew, Progress};
-use coinflow_common::orderbook::{Exchange, Market};
+use coinflow_common::orderbook::{Exchange, Market, Timestamp};
 use crossbeam_channel::{Sender, bounded};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::books::Books;
 use crate::config::ExchangeConfig;
+use crate::exchange::ExchangeError;
 use crate::http::{Client, Resolver};
 use crate::publish::Publisher;
 use crate::schedule::{Diff, Event, Limits, Outcome, PollId, Reason, Schedule, Watch};
@@ -34,6 +35,16 @@ pub(crate) struct Unit {
     polls: Option<Sender<crate::schedule::Poll>>,
     workers: usize,
     workers_max: usize,
+    is_want_of_threads_told: bool,
+    left_alone: Option<LeftAlone>,
+}
+
+/// That the exchange is being left alone, and why.
+#[derive(Debug)]
+pub(crate) struct LeftAlone {
+    pub(crate) reason: Reason,
+    pub(crate) since: Timestamp,
+    pub(crate) error: ExchangeError,
 }
 
 impl Unit {
@@ -76,6 +87,8 @@ impl Unit {
             polls: Some(polls),
             workers: 0,
             workers_max,
+            is_want_of_threads_told: false,
+            left_alone: None,
         })
     }
 
@@ -86,32 +99,52 @@ impl Unit {
     /// Starts the polls that are due.
     pub(crate) fn tick(&mut self, crew: &mut Crew, progress: &Progress) {
         for poll in self.schedule.tick(Instant::now()) {
-            if self.workers < self.workers_max && self.schedule.in_flight() > self.workers {
-                self.start_worker(crew, progress);
-            }
             let id = poll.id;
+            if let Err(error) = self.start_worker(crew, progress) {
+                self.ended(id, Err(error));
             // The schedule has no more in flight than the channel holds.
-            if self.polls.as_ref().is_none_or(|polls| polls.try_send(poll).is_err()) {
-                self.ended(id, Err(crate::exchange::ExchangeError::Aborted));
+            } else if self.polls.as_ref().is_none_or(|polls| polls.try_send(poll).is_err()) {
+                self.ended(id, Err(ExchangeError::Aborted));
             }
         }
     }
 
-    fn start_worker(&mut self, crew: &mut Crew, progress: &Progress) {
+    /// Starts a worker if the present ones are busy. Fails where there is none at all: with one the poll has to wait
+    /// for it, and the next poll tries again.
+    fn start_worker(&mut self, crew: &mut Crew, progress: &Progress) -> Result<(), ExchangeError> {
+        if self.workers == self.workers_max || self.schedule.in_flight() <= self.workers {
+            return Ok(());
+        }
         let name = format!("{}-{}", short(&self.exchange), self.workers + 1);
         let (worker, beat) = (self.worker.clone(), progress.register(&name));
-        match crew.spawn(&name, move || worker.run(&beat)) {
-            Ok(()) => self.workers += 1,
-            // The workers there are do the work, or the poll waits for one: the next poll tries again.
-            Err(error) => log::warn!("no thread for a worker exchange={} err={error}", self.exchange),
+        let Err(error) = crew.spawn(&name, move || worker.run(&beat)) else {
+            self.workers += 1;
+            self.is_want_of_threads_told = false;
+            return Ok(());
+        };
+        if !std::mem::replace(&mut self.is_want_of_threads_told, true) {
+            log::warn!("no thread for a worker exchange={} workers={} err={error}", self.exchange, self.workers);
         }
+        if self.workers == 0 { Err(ExchangeError::NoThread(error.to_string())) } else { Ok(()) }
     }
 
     /// Notes how a poll ended, and logs what has changed with it.
     pub(crate) fn ended(&mut self, id: PollId, outcome: Outcome) {
         for event in self.schedule.ended(Instant::now(), id, outcome, random()) {
             tell(&self.exchange, &event);
+            match event {
+                Event::Held { reason, error, .. } => {
+                    let since = Timestamp::from_system(SystemTime::now());
+                    self.left_alone = Some(LeftAlone { reason, since, error });
+                }
+                Event::Released { .. } => self.left_alone = None,
+                _ => {}
+            }
         }
+    }
+
+    pub(crate) fn left_alone(&self) -> Option<&LeftAlone> {
+        self.left_alone.as_ref()
     }
 
     /// No further poll is handed out; the workers end when theirs have.

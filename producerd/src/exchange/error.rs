@@ -29,6 +29,8 @@ pub(crate) enum ExchangeError {
     Timeout(Duration),
     /// No connection, or a broken one.
     Transport(String),
+    /// The system has no thread that could ask.
+    NoThread(String),
     /// The daemon stops and no longer waits.
     Aborted,
 }
@@ -38,11 +40,11 @@ impl ExchangeError {
         Self::Refused { name: quote(name), message: quote(message) }
     }
 
-    /// Whether it means that the exchange as a whole may be out of order, not one market.
+    /// Whether it means that the exchange as a whole may be out of order or out of reach, not one market.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Status(status) => *status >= 500,
-            Self::Timeout(_) | Self::Transport(_) => true,
+            Self::Timeout(_) | Self::Transport(_) | Self::NoThread(_) => true,
             _ => false,
         }
     }
@@ -62,6 +64,7 @@ impl fmt::Display for ExchangeError {
             Self::TooLarge(limit) => write!(f, "the reply is larger than {}", Bytes(*limit)),
             Self::Timeout(after) => write!(f, "no complete reply within {}", show_duration(*after)),
             Self::Transport(what) => write!(f, "{what}"),
+            Self::NoThread(why) => write!(f, "no thread for a worker: {why}"),
             Self::Aborted => write!(f, "aborted at shutdown"),
         }
     }

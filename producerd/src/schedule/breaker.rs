@@ -124,7 +124,7 @@ impl Breaker {
 }
 
 /// From half of a delay to all of it.
-fn jittered(delay: Duration, jitter: f64) -> Duration {
+pub(super) fn jittered(delay: Duration, jitter: f64) -> Duration {
     delay.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 

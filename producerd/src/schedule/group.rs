@@ -6,7 +6,13 @@ use std::time::{Duration, Instant};
 use coinflow_common::orderbook::Market;
 
 use super::PollId;
+use super::breaker::jittered;
 use super::grid::Grid;
+
+/// So many polls in a row without an answer leave the schedule as it is; from the next one on the group is held, for a
+/// poll that times out keeps a worker from others.
+const UNANSWERED_MAX: u32 = 3;
+const HOLD_MAX: Duration = Duration::from_secs(30);
 
 /// One group on its grid.
 #[derive(Debug)]
@@ -23,6 +29,10 @@ pub(super) struct Group {
     pub(super) waited_for_capacity: bool,
     /// Points of the grid since the last one that was served.
     pub(super) missed_in_a_row: u64,
+    /// Polls in a row that ended without an answer.
+    unanswered: u32,
+    /// No point of the grid is served until then.
+    held_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -45,6 +55,8 @@ impl Group {
             parts: VecDeque::new(),
             waited_for_capacity: false,
             missed_in_a_row: 0,
+            unanswered: 0,
+            held_until: None,
         }
     }
 
@@ -65,6 +77,29 @@ impl Group {
         !self.in_flight.is_empty() || !self.parts.is_empty()
     }
 
+    /// Notes that a poll was answered, if only with an error.
+    pub(super) fn answered(&mut self) {
+        (self.unanswered, self.held_until) = (0, None);
+    }
+
+    /// Notes that a poll was not answered. `jitter` is from 0 to 1: groups that fail together do not come back together.
+    pub(super) fn unanswered(&mut self, now: Instant, jitter: f64) {
+        self.unanswered = self.unanswered.saturating_add(1);
+        if let Some(doublings) = self.unanswered.checked_sub(UNANSWERED_MAX).filter(|count| *count > 0) {
+            let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
+            self.held_until = Some(now + jittered(self.grid.interval.saturating_mul(factor).min(HOLD_MAX), jitter));
+        }
+    }
+
+    /// Whether its next failure would say more about the exchange than about itself.
+    pub(super) fn is_sound(&self) -> bool {
+        self.unanswered < UNANSWERED_MAX && self.has_known()
+    }
+
+    pub(super) fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
     fn has_known(&self) -> bool {
         self.members.iter().any(|member| member.unknown_until.is_none())
     }
@@ -79,7 +114,10 @@ impl Group {
         if !self.has_known() {
             return 0;
         }
-        self.missed_in_a_row += missed;
+        // What it missed by itself gives it no precedence.
+        if !self.is_held(now) {
+            self.missed_in_a_row += missed;
+        }
         missed
     }
 

@@ -91,7 +91,15 @@ impl Schedule {
     fn add(&mut self, watch: &Watch, now: Instant) {
         let same: Vec<GroupId> =
             self.groups.iter().filter(|(_, group)| group.grid.interval == watch.interval).map(|(id, _)| *id).collect();
-        let has_room = |id: &&GroupId| self.groups[id].members.len() < self.limits.markets_per_request;
+        // A poll of this market may still be in flight from before it was moved or taken out. A group that has nothing
+        // to do with that poll is not to wait for it.
+        let flying: Vec<PollId> =
+            self.in_flight.iter().filter(|(_, markets)| markets.contains(&watch.market)).map(|(id, _)| *id).collect();
+        let has_room = |id: &&GroupId| {
+            let group = &self.groups[id];
+            group.members.len() < self.limits.markets_per_request
+                && flying.iter().all(|poll| group.in_flight.contains(poll))
+        };
         let id = match same.iter().find(has_room) {
             Some(id) => *id,
             None => {
@@ -103,12 +111,11 @@ impl Schedule {
                 id
             }
         };
-        // A poll of this market may still be in flight from before it was moved or taken out.
-        let flying: Vec<PollId> =
-            self.in_flight.iter().filter(|(_, markets)| markets.contains(&watch.market)).map(|(id, _)| *id).collect();
         if let Some(group) = self.groups.get_mut(&id) {
             group.add(watch.market.clone());
-            group.in_flight.extend(flying);
+            if group.in_flight.is_empty() {
+                group.in_flight = flying;
+            }
         }
     }
 
@@ -122,8 +129,9 @@ impl Schedule {
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Poll> {
         let mut polls = Vec::new();
         let mut due: Vec<(Reverse<u64>, Instant, GroupId)> = Vec::new();
-        let held = self.breaker.held(now).is_some();
+        let is_closed = self.breaker.held(now).is_some();
         for (id, group) in &mut self.groups {
+            let held = is_closed || group.is_held(now);
             let missed = group.miss(now, held);
             let reason = match () {
                 () if held => &mut self.counts.skipped.held,
@@ -181,20 +189,34 @@ impl Schedule {
         }
         let mut events = Vec::new();
         let is_quiet = self.breaker.reason().is_some();
-        let change = self.breaker.ended(now, id, outcome.as_ref().err(), jitter);
+        let is_answered = !outcome.as_ref().is_err_and(ExchangeError::is_outage);
+        let change = match is_answered || is_quiet || !self.is_old_news(id) {
+            true => self.breaker.ended(now, id, outcome.as_ref().err(), jitter),
+            false => None,
+        };
         if let Some(Change::Opened { after }) = change {
             events.push(Event::Released { after });
         }
-        for group in self.groups.values_mut() {
+        for group in self.groups.values_mut().filter(|group| group.in_flight.contains(&id)) {
             group.in_flight.retain(|flying| *flying != id);
+            match is_answered {
+                true => group.answered(),
+                // While the exchange as a whole is left alone, its probes say nothing about one group.
+                false if is_quiet || change.is_some() => {}
+                false => group.unanswered(now, jitter),
+            }
         }
         match outcome {
             Ok(results) => {
+                let is_done = results.iter().any(Result::is_ok);
                 let (mut back, mut failures) = (Vec::new(), 0);
                 for (market, result) in markets.iter().zip(results) {
                     match result {
                         Ok(()) => events.extend(self.good(market, &mut back, &mut failures)),
-                        Err(error) => events.extend(self.bad(std::slice::from_ref(market), error, is_quiet)),
+                        Err(error) => {
+                            self.counts.books_failed += u64::from(is_done);
+                            events.extend(self.bad(std::slice::from_ref(market), error, is_quiet, now));
+                        }
                     }
                 }
                 if !back.is_empty() {
@@ -207,11 +229,18 @@ impl Schedule {
                     events.push(Event::Held { reason, delay, error: error.clone() });
                 }
                 if !matches!(error, ExchangeError::RateLimited { .. }) {
-                    events.extend(self.bad(&markets, error, is_quiet || change.is_some()));
+                    events.extend(self.bad(&markets, error, is_quiet || change.is_some(), now));
                 }
             }
         }
         events
+    }
+
+    /// Whether this is a poll of a group that has not answered for long, which says nothing about the exchange as long
+    /// as other groups get answers.
+    fn is_old_news(&self, id: PollId) -> bool {
+        self.groups.values().any(Group::is_sound)
+            && self.groups.values().any(|group| group.in_flight.contains(&id) && !group.is_sound())
     }
 
     fn member(&mut self, market: &Market) -> Option<&mut group::Member> {
@@ -228,11 +257,15 @@ impl Schedule {
         member.unknown_until.take().map(|_| Event::Known { market: market.clone() })
     }
 
-    fn bad(&mut self, markets: &[Market], error: ExchangeError, is_quiet: bool) -> Option<Event> {
+    fn bad(&mut self, markets: &[Market], error: ExchangeError, is_quiet: bool, now: Instant) -> Option<Event> {
+        let retry = self.limits.unknown_retry;
         let mut news = Vec::new();
         for market in markets {
             let Some(member) = self.member(market) else { continue };
             member.failures += 1;
+            if let Some(until) = &mut member.unknown_until {
+                *until = now + retry;
+            }
             if !is_quiet && !member.is_failure_told {
                 member.is_failure_told = true;
                 news.push(market.clone());
@@ -276,9 +309,10 @@ impl Schedule {
         members.filter(|member| member.unknown_until.is_some()).map(|member| &member.market)
     }
 
-    /// Why the exchange is being left alone, if it is.
-    pub(crate) fn held_for(&self) -> Option<Reason> {
-        self.breaker.reason()
+    /// The markets whose last poll failed.
+    pub(crate) fn failing_markets(&self) -> impl Iterator<Item = &Market> {
+        let members = self.groups.values().flat_map(|group| &group.members);
+        members.filter(|member| member.failures > 0 && member.unknown_until.is_none()).map(|member| &member.market)
     }
 
     /// Counts what is in flight as failed: the daemon stops and no longer waits.

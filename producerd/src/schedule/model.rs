@@ -64,6 +64,8 @@ pub(crate) struct Counts {
     pub(crate) done: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: Skipped,
+    /// Markets without a book in polls that were done, for others in them had one.
+    pub(crate) books_failed: u64,
 }
 
 /// Polls that were not made, by what stood in their way.
@@ -75,7 +77,7 @@ pub(crate) struct Skipped {
     pub(crate) overlap: u64,
     /// All workers were busy, or the rate limit was reached.
     pub(crate) limit: u64,
-    /// The exchange was being left alone.
+    /// The exchange, or one market or batch of it, was being left alone.
     pub(crate) held: u64,
 }
 

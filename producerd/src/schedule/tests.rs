@@ -32,6 +32,7 @@ struct Rig {
     flying: Vec<(Instant, PollId, Outcome)>,
     polls: Vec<(Duration, Vec<String>)>,
     events: Vec<Event>,
+    jitter: fn(PollId) -> f64,
     ticks: u64,
 }
 
@@ -50,6 +51,7 @@ impl Rig {
             flying: Vec::new(),
             polls: Vec::new(),
             events: Vec::new(),
+            jitter: |_| 1.0,
             ticks: 0,
         }
     }
@@ -88,7 +90,7 @@ impl Rig {
             self.flying = flying;
             let landed: Vec<(Instant, PollId, Outcome)> = landed;
             for (_, id, outcome) in landed {
-                self.events.extend(self.schedule.ended(self.now, id, outcome, 1.0));
+                self.events.extend(self.schedule.ended(self.now, id, outcome, (self.jitter)(id)));
             }
         }
         self.now = end;
@@ -273,6 +275,32 @@ fn a_market_that_moves_while_it_is_polled_is_not_polled_twice() {
     assert_eq!(rig.schedule.next_tick(rig.now), None);
 }
 
+#[test]
+fn a_market_that_moves_while_it_is_polled_makes_no_other_wait() {
+    let limits = Limits { markets_per_request: 4, ..LIMITS };
+    let mut rig = Rig::good(limits, 900 * MS);
+    let mut wanted = many(2, 200 * MS);
+    wanted.extend([watch("KRW-A", SECOND), watch("KRW-B", SECOND)]);
+    rig.schedule.watch(&wanted, rig.now);
+    while !rig.polls.iter().any(|(_, markets)| markets.join(" ") == "A B") {
+        rig.run(10 * MS);
+    }
+    rig.answer = Box::new(|_, markets| (10 * MS, fine(markets)));
+    rig.run(SECOND / 2);
+    wanted[2].interval = 200 * MS;
+    wanted[3].interval = 200 * MS;
+    // Both go into one group of their own, which waits for the poll of before.
+    assert_eq!(rig.schedule.watch(&wanted, rig.now).changed, 2);
+    rig.run(SECOND / 5);
+    rig.polls.clear();
+    rig.run(SECOND);
+    let mut groups: Vec<String> = rig.polls.iter().map(|(_, markets)| markets.join(" ")).collect();
+    groups.sort();
+    groups.dedup();
+    assert_eq!(groups, ["A B", "M0 M1"]);
+    assert_eq!(rig.times("M0").len(), 5);
+}
+
 /// An exchange that fails every request which names a market of `unknown`.
 fn knows_all_but(unknown: &'static [&'static str]) -> impl FnMut(Instant, &[Market]) -> (Duration, Outcome) {
     move |_, markets| {
@@ -344,6 +372,71 @@ fn a_market_that_fails_keeps_its_schedule_and_is_told_once() {
 }
 
 #[test]
+fn a_market_without_an_answer_is_held_from_the_fourth_failure_on() {
+    let mut rig = Rig::new(LIMITS, |_, markets| {
+        let error = ExchangeError::Timeout(300 * MS);
+        (300 * MS, if markets[0].base() == "ETH" { Err(error) } else { fine(markets) })
+    });
+    rig.schedule.watch(&[watch("KRW-BTC", SECOND), watch("KRW-ETH", SECOND)], rig.now);
+    rig.run(120 * SECOND);
+    let times = rig.times("ETH");
+    let gaps: Vec<u64> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
+    // Held for 2, 4, 8, 16, 30, … seconds after the failure; then the grid's next point.
+    assert_eq!(gaps, [1, 1, 1, 3, 5, 9, 17, 31, 31]);
+    assert_eq!(rig.times("BTC").len(), 120);
+    assert_eq!(rig.schedule.failing_markets().map(Market::base).collect::<Vec<_>>(), ["ETH"]);
+    assert_eq!(rig.events.len(), 1, "{:?}", rig.events);
+    let skipped = rig.schedule.counts().skipped;
+    assert_eq!((skipped.held, skipped.total()), (120 - times.len() as u64, skipped.held));
+    // One good answer, and it is back on its grid.
+    rig.answer = Box::new(|_, markets| (20 * MS, fine(markets)));
+    rig.run(31 * SECOND);
+    rig.polls.clear();
+    rig.run(10 * SECOND);
+    assert_eq!(rig.times("ETH").len(), 10);
+    assert_eq!((rig.times("ETH")[0] - times[0]).as_nanos() % SECOND.as_nanos(), 0);
+}
+
+#[test]
+fn markets_that_time_out_do_not_starve_the_others() {
+    let limits = Limits { workers: 8, ..LIMITS };
+    let mut rig = Rig::new(limits, |_, markets| {
+        let is_slow = markets[0].base()[1..].parse::<u32>().is_ok_and(|number| number < 12);
+        if is_slow { (3 * SECOND, Err(ExchangeError::Timeout(3 * SECOND))) } else { (20 * MS, fine(markets)) }
+    });
+    rig.jitter = |id| (id.0 as f64 * 0.618).fract();
+    rig.schedule.watch(&many(50, SECOND), rig.now);
+    rig.run(120 * SECOND);
+    rig.polls.clear();
+    rig.run(60 * SECOND);
+    for index in 12..50 {
+        assert!(rig.times(&format!("M{index}")).len() >= 58, "M{index} {:?}", rig.schedule.counts());
+    }
+}
+
+#[test]
+fn an_unknown_market_that_fails_when_it_is_tried_again_waits_as_long() {
+    let mut first = true;
+    let mut rig = Rig::new(LIMITS, move |_, _| {
+        let unknown = std::mem::take(&mut first);
+        (20 * MS, Err(if unknown { ExchangeError::UnknownMarket } else { ExchangeError::BadReply("?".to_owned()) }))
+    });
+    rig.schedule.watch(&[watch("KRW-NOPE", SECOND)], rig.now);
+    rig.run(1900 * SECOND);
+    assert_eq!(rig.polls.len(), 4);
+}
+
+#[test]
+fn a_market_missing_in_a_good_reply_is_counted() {
+    let limits = Limits { markets_per_request: 2, ..LIMITS };
+    let mut rig = Rig::new(limits, |_, _| (20 * MS, Ok(vec![Ok(()), Err(ExchangeError::NotInReply)])));
+    rig.schedule.watch(&many(2, SECOND), rig.now);
+    rig.run(10 * SECOND);
+    let counts = rig.schedule.counts();
+    assert_eq!((counts.done, counts.failed, counts.books_failed), (10, 0, 10));
+}
+
+#[test]
 fn an_exchange_that_is_down_is_probed() {
     let mut rig = Rig::new(LIMITS, |_, _| (20 * MS, Err(ExchangeError::Status(502))));
     rig.schedule.watch(&many(17, SECOND), rig.now);
@@ -360,7 +453,7 @@ fn an_exchange_that_is_down_is_probed() {
     let told_again =
         rig.events[6..].iter().map(|event| matches!(event, Event::Back { .. })).filter(|back| *back).count();
     assert_eq!(told_again, 4);
-    assert_eq!(rig.schedule.held_for(), None);
+    assert_eq!(rig.schedule.failing_markets().count(), 0);
 }
 
 #[test]

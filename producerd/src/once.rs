@@ -3,13 +3,13 @@
 use std::io::{Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
-use coinflow_common::daemon::Exit;
+use coinflow_common::daemon::{Exit, OnHup, Signal, Signals};
 use coinflow_common::orderbook::Market;
 use uuid::Uuid;
 
 use crate::books::{Received, order_book};
 use crate::config::{Config, ExchangeConfig, Files};
-use crate::exchange::{BookResult, ExchangeError, Reply};
+use crate::exchange::{Book, ExchangeError, Reply};
 use crate::http::{Client, Fetched, Resolver};
 use crate::worker::fetch;
 
@@ -18,6 +18,8 @@ struct Asker<'a> {
     config: &'a ExchangeConfig,
     client: Client,
     next: Instant,
+    /// It wants no further requests.
+    is_refused: bool,
 }
 
 impl<'a> Asker<'a> {
@@ -26,7 +28,8 @@ impl<'a> Asker<'a> {
         let name = format!("{:.11}-dns", config.exchange.as_str());
         // It ends with the process: a look-up has no deadline.
         std::thread::Builder::new().name(name).spawn(move || lookups.run())?;
-        Ok(Self { config, client: Client::new(&config.base_url, config.timeout, 1, resolver), next: Instant::now() })
+        let client = Client::new(&config.base_url, config.timeout, 1, resolver);
+        Ok(Self { config, client, next: Instant::now(), is_refused: false })
     }
 
     /// Keeps to the exchange's rate.
@@ -35,13 +38,19 @@ impl<'a> Asker<'a> {
         self.next = Instant::now() + Duration::from_secs(1).div_f64(self.config.requests_per_second as f64);
     }
 
-    /// The books of these markets; a batch that one unknown market spoils is asked for in halves.
-    fn books(&mut self, markets: &[Market], each: &mut impl FnMut(&Market, Option<&Fetched>, BookResult)) {
+    /// The books of these markets; a batch that one unknown market spoils is asked for in halves. After a refusal for
+    /// the rate nothing more is asked.
+    fn books(&mut self, markets: &[Market], each: &mut impl FnMut(&Market, Result<(Book, Received), String>)) {
+        if self.is_refused {
+            markets.iter().for_each(|market| each(market, Err("not asked".to_owned())));
+            return;
+        }
         self.pace();
         match fetch(&self.client, self.config.api, markets) {
-            Ok((fetched, books)) => {
+            Ok((Fetched { requested_at, received_at, .. }, books)) => {
+                let received = Received { requested_at, received_at };
                 for (market, book) in markets.iter().zip(books) {
-                    each(market, Some(&fetched), book);
+                    each(market, book.map(|book| (book, received)).map_err(|error| error.to_string()));
                 }
             }
             Err(ExchangeError::UnknownMarket) if markets.len() > 1 => {
@@ -49,13 +58,31 @@ impl<'a> Asker<'a> {
                 self.books(left, each);
                 self.books(right, each);
             }
-            Err(error) => markets.iter().for_each(|market| each(market, None, Err(error.clone()))),
+            Err(error) => {
+                self.is_refused = matches!(error, ExchangeError::RateLimited { .. });
+                markets.iter().for_each(|market| each(market, Err(error.to_string())));
+            }
         }
     }
 }
 
+/// Makes SIGINT and SIGTERM end the process with exit code 0, whatever it waits for. Each line is one write, so none
+/// is cut.
+fn end_at_signal() -> std::io::Result<()> {
+    let mut signals = Signals::install(OnHup::Nothing)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let wait = move || {
+        while !matches!(runtime.block_on(signals.next()), Signal::Stop(_)) {}
+        std::process::exit(0);
+    };
+    std::thread::Builder::new().name("signal-end".to_owned()).spawn(wait).map(drop)
+}
+
 /// `--dry-run`: each watched symbol once, its record on stdout.
 pub(crate) fn dry_run(files: &Files) -> Exit {
+    if let Err(error) = end_at_signal() {
+        return complain(&error);
+    }
     let run = Uuid::now_v7();
     let mut is_good = true;
     for config in &files.config.exchanges {
@@ -67,20 +94,17 @@ pub(crate) fn dry_run(files: &Files) -> Exit {
         };
         let exchange = &config.exchange;
         for chunk in markets.chunks(config.markets_per_request as usize) {
-            asker.books(chunk, &mut |market, fetched, book| {
-                is_good &= match (fetched, book) {
-                    (Some(fetched), Ok(book)) => {
-                        let received =
-                            Received { requested_at: fetched.requested_at, received_at: fetched.received_at };
+            asker.books(chunk, &mut |market, answer| {
+                is_good &= match answer {
+                    Ok((book, received)) => {
                         let book = order_book(exchange, market, book, received, run, config.levels as usize);
                         let mut line = Vec::new();
                         book.encode(&mut line);
                         line.push(b'\n');
                         stdout().write_all(&line).is_ok()
                     }
-                    (_, Ok(_)) => false,
-                    (_, Err(error)) => {
-                        _ = writeln!(stderr(), "{exchange} {market}: {error}");
+                    Err(why) => {
+                        _ = writeln!(stderr(), "{exchange} {market}: {why}");
                         false
                     }
                 };
@@ -97,6 +121,9 @@ pub(crate) fn markets(config: &Config, exchange: &str) -> Exit {
         _ = writeln!(stderr(), "{exchange:?} is not an exchange; known: {}", known.join(", "));
         return Exit::Usage;
     };
+    if let Err(error) = end_at_signal() {
+        return complain(&error);
+    }
     let mut asker = match Asker::new(config) {
         Ok(asker) => asker,
         Err(error) => return complain(&error),

@@ -111,9 +111,13 @@ fn read_url(url: &str) -> Result<String, String> {
     }
     let bad = || format!("{url:?} is not a URL of the form https://host or http://host:port");
     let uri: Uri = url.parse().map_err(|_| bad())?;
-    let is_plain = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
-    match uri.host() {
-        Some(host) if is_plain && !host.is_empty() => Ok(host.to_ascii_lowercase()),
-        _ => Err(bad()),
+    let is_plain = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none() && !url.contains('#');
+    let authority = uri.authority().filter(|authority| is_plain && !authority.host().is_empty()).ok_or_else(bad)?;
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    let is_port =
+        |port: &str| port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if !port.is_empty() && !is_port(port) {
+        return Err(bad());
     }
+    Ok(authority.host().to_ascii_lowercase())
 }

@@ -267,6 +267,30 @@ const WRONG: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[exchange.bithumb]\nbase_url = 'http://127.0.0.1:99999'",
+        &[
+            r#"2:12: exchange.bithumb.base_url: "http://127.0.0.1:99999" is not a URL of the form https://host or http://host:port"#,
+        ],
+    ),
+    (
+        "[exchange.bithumb]\nbase_url = 'http://127.0.0.1:0'",
+        &[
+            r#"2:12: exchange.bithumb.base_url: "http://127.0.0.1:0" is not a URL of the form https://host or http://host:port"#,
+        ],
+    ),
+    (
+        "[exchange.bithumb]\nbase_url = 'http://127.0.0.1:'",
+        &[
+            r#"2:12: exchange.bithumb.base_url: "http://127.0.0.1:" is not a URL of the form https://host or http://host:port"#,
+        ],
+    ),
+    (
+        "[exchange.bithumb]\nbase_url = 'https://api.bithumb.com/#v1'",
+        &[
+            r##"2:12: exchange.bithumb.base_url: "https://api.bithumb.com/#v1" is not a URL of the form https://host or http://host:port"##,
+        ],
+    ),
+    (
         "[exchange.bithumb]\nbase_url = 'https://user:pw@api.bithumb.com'",
         &["2:12: exchange.bithumb.base_url: may not have a user name or password"],
     ),
@@ -342,6 +366,8 @@ fn a_base_url_elsewhere_has_no_limit_of_its_own() {
     let text = "[exchange.bithumb]\nbase_url = 'http://127.0.0.1:8080/'\nrequests_per_second = 1000";
     let config = parse(text).unwrap().value;
     assert_eq!(config.exchanges[0].base_url, "http://127.0.0.1:8080");
+    let config = parse("[exchange.bithumb]\nbase_url = 'http://[::1]:8080/api'").unwrap().value;
+    assert_eq!(config.exchanges[0].base_url, "http://[::1]:8080/api");
 }
 
 /// Wrong texts of symbols.toml.

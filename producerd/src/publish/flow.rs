@@ -40,8 +40,8 @@ pub(super) fn fate(code: RDKafkaErrorCode) -> Fate {
 pub(super) enum Failed {
     Pending,
     Lost,
-    /// It waits again, alone from now on; so many of the oldest had to go for it.
-    Alone {
+    /// It waits again, to go out with fewer others; so many of the oldest had to go for it.
+    Fewer {
         dropped: u64,
     },
     /// It waits again, and nothing goes out for a while.
@@ -58,8 +58,12 @@ pub(super) struct Flow {
     is_topic_ready: bool,
     /// Handed on and not yet reported.
     on_its_way: u64,
-    /// The one that is on its way is alone there.
-    is_one_alone: bool,
+    /// Most records on their way. Kafka refuses a batch as a whole, and none has more records than these.
+    window: u64,
+    /// Deliveries since the window was changed.
+    delivered: u64,
+    /// Records were refused together: nothing goes out before all that is on its way has been reported.
+    is_draining: bool,
     /// Nothing goes out until then, nor before all that is on its way has been reported: records that come back would
     /// be overtaken.
     closed_until: Option<Instant>,
@@ -74,7 +78,9 @@ impl Flow {
             outbox: Outbox::new(bytes_max),
             is_topic_ready: false,
             on_its_way: 0,
-            is_one_alone: false,
+            window: u64::MAX,
+            delivered: 0,
+            is_draining: false,
             closed_until: None,
             pause: PAUSE_MIN,
             unproven: 0,
@@ -115,13 +121,14 @@ impl Flow {
             self.closed_until = None;
             self.unproven = (self.outbox.len() as u64).max(1);
         }
-        let is_free = |waiting: &&Waiting| self.on_its_way == 0 || !(waiting.is_alone || self.is_one_alone);
-        self.outbox.front().filter(is_free)
+        self.is_draining &= self.on_its_way > 0;
+        let is_free = !self.is_draining && self.on_its_way < self.window;
+        self.outbox.front().filter(|_| is_free)
     }
 
     /// The front has been handed on.
     pub(super) fn sent(&mut self) {
-        self.is_one_alone = self.outbox.pop().is_some_and(|waiting| waiting.is_alone);
+        self.outbox.pop();
         self.on_its_way += 1;
     }
 
@@ -143,7 +150,11 @@ impl Flow {
 
     /// A report of a delivery. Whether all is well now, as far as this flow can tell.
     pub(super) fn delivered(&mut self) -> bool {
-        self.reported();
+        self.on_its_way = self.on_its_way.saturating_sub(1);
+        self.delivered += 1;
+        if self.delivered >= self.window {
+            (self.window, self.delivered) = (self.window.saturating_add(1), 0);
+        }
         if self.closed_until.is_some() {
             return false;
         }
@@ -156,24 +167,24 @@ impl Flow {
 
     /// A report that a record was not delivered.
     pub(super) fn failed(&mut self, now: Instant, fate: Fate, number: u64, record: Record) -> Failed {
-        let was_alone = self.reported();
+        let waiting = Waiting { record, number };
+        let together = self.on_its_way;
+        self.on_its_way = self.on_its_way.saturating_sub(1);
         match fate {
             Fate::Pending => Failed::Pending,
-            Fate::Lost if was_alone => Failed::Lost,
-            // Kafka refuses whole batches.
-            Fate::Lost => Failed::Alone { dropped: self.outbox.put_back(Waiting { record, number, is_alone: true }) },
+            Fate::Lost if together <= 1 && !self.is_draining => Failed::Lost,
+            // It may be the innocent one of a batch.
+            Fate::Lost => {
+                if !std::mem::replace(&mut self.is_draining, true) {
+                    (self.window, self.delivered) = ((together / 2).max(1), 0);
+                }
+                Failed::Fewer { dropped: self.outbox.put_back(waiting) }
+            }
             Fate::Again => {
                 let is_first = self.close(now);
-                let waiting = Waiting { record, number, is_alone: was_alone };
                 Failed::Again { dropped: self.outbox.put_back(waiting), is_first }
             }
         }
-    }
-
-    /// Whether the record that was reported was alone on its way.
-    fn reported(&mut self) -> bool {
-        self.on_its_way = self.on_its_way.saturating_sub(1);
-        std::mem::take(&mut self.is_one_alone)
     }
 }
 
@@ -194,7 +205,7 @@ mod tests {
 
     impl Rig {
         fn new(records: usize) -> Self {
-            let mut rig = Self { flow: Flow::new(10_000), now: Instant::now() };
+            let mut rig = Self { flow: Flow::new(100_000), now: Instant::now() };
             rig.push(records);
             rig.flow.topic_is_ready();
             rig
@@ -290,34 +301,55 @@ mod tests {
         assert_eq!(rig.wait(), 200);
     }
 
-    #[test]
-    fn only_what_is_refused_alone_is_lost() {
-        let mut rig = Rig::new(4);
-        assert_eq!(rig.send(3), [0, 1, 2]);
-        for number in 0..3 {
-            assert_eq!(rig.fail(number, Fate::Lost), Failed::Alone { dropped: 0 });
+    /// Sends all that waits to a Kafka that refuses batches of more than `most` records, and each that has the record
+    /// `bad`. What was lost, and how many batches it took.
+    fn deliver(rig: &mut Rig, most: usize, bad: Option<u64>) -> (Vec<u64>, usize) {
+        let (mut lost, mut batches) = (Vec::new(), 0);
+        while rig.flow.waiting() > 0 {
+            let batch = rig.send(usize::MAX);
+            assert!(batch.is_sorted() && !batch.is_empty());
+            batches += 1;
+            let is_refused = batch.len() > most || bad.is_some_and(|bad| batch.contains(&bad));
+            for number in batch {
+                if !is_refused {
+                    rig.flow.delivered();
+                } else if rig.fail(number, Fate::Lost) == Failed::Lost {
+                    lost.push(number);
+                }
+            }
         }
-        assert_eq!(rig.send(9), [0]);
-        assert!(!rig.flow.delivered());
-        assert_eq!(rig.send(9), [1]);
-        assert_eq!(rig.fail(1, Fate::Lost), Failed::Lost);
-        assert_eq!(rig.send(9), [2]);
-        assert!(!rig.flow.delivered());
-        rig.push(1);
-        assert_eq!(rig.send(9), [3, 4]);
-        rig.flow.delivered();
-        assert!(rig.flow.delivered());
         assert!(rig.flow.is_idle());
+        (lost, batches)
     }
 
     #[test]
-    fn one_to_go_alone_waits_for_those_before_it() {
-        let mut rig = Rig::new(2);
+    fn only_what_is_refused_alone_is_lost() {
+        assert_eq!(deliver(&mut Rig::new(1), 100, Some(0)), (vec![0], 1));
+        for bad in 0..20 {
+            let (lost, batches) = deliver(&mut Rig::new(20), 100, Some(bad));
+            assert_eq!(lost, [bad]);
+            assert!(batches <= 25, "{bad}: {batches}");
+        }
+    }
+
+    #[test]
+    fn a_topic_that_takes_small_batches_only_gets_them() {
+        let (lost, batches) = deliver(&mut Rig::new(90), 3, None);
+        assert_eq!(lost, [0; 0]);
+        assert!(batches <= 60, "{batches}");
+        let (lost, batches) = deliver(&mut Rig::new(90), 1, None);
+        assert_eq!(lost, [0; 0]);
+        assert!(batches <= 200, "{batches}");
+    }
+
+    #[test]
+    fn after_a_refusal_nothing_overtakes() {
+        let mut rig = Rig::new(3);
         rig.send(2);
-        rig.fail(1, Fate::Lost);
+        assert_eq!(rig.fail(0, Fate::Lost), Failed::Fewer { dropped: 0 });
         assert_eq!(rig.send(9), [0; 0]);
-        rig.flow.delivered();
-        assert_eq!(rig.send(9), [1]);
+        assert_eq!(rig.fail(1, Fate::Lost), Failed::Fewer { dropped: 0 });
+        assert_eq!(rig.send(9), [0]);
     }
 
     #[test]

@@ -22,8 +22,6 @@ pub(super) struct Waiting {
     pub(super) record: Record,
     /// Its place in the order of all records.
     pub(super) number: u64,
-    /// Kafka refused it among others, of which it may be the innocent one: now it goes out by itself.
-    pub(super) is_alone: bool,
 }
 
 impl Waiting {
@@ -53,7 +51,7 @@ impl Outbox {
 
     /// Appends a new record; how many of the oldest had to go for it.
     pub(super) fn push(&mut self, record: Record) -> u64 {
-        let waiting = Waiting { record, number: self.next_number, is_alone: false };
+        let waiting = Waiting { record, number: self.next_number };
         self.next_number += 1;
         self.bytes += waiting.bytes();
         self.waiting.push_back(waiting);

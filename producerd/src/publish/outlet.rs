@@ -159,7 +159,7 @@ impl Outlet {
     /// Hands a record to librdkafka. False if none waits, or none may go now.
     fn send_next(self: &Arc<Self>, state: &mut State, producer: &Producer) -> bool {
         let now = Instant::now();
-        let Some(Waiting { record, number, .. }) = state.flow.front(now) else { return false };
+        let Some(Waiting { record, number }) = state.flow.front(now) else { return false };
         let ticket = Ticket { outlet: Arc::clone(self), number: *number };
         let message = BaseRecord::with_opaque_to(&self.topic, Box::new(ticket))
             .key(record.market.as_str())
@@ -210,7 +210,7 @@ impl Outlet {
         match state.flow.failed(Instant::now(), fate, number, record) {
             Failed::Pending => {}
             Failed::Lost => self.lose(&mut state, key, error),
-            Failed::Alone { dropped } => self.drop_oldest(&mut state, dropped),
+            Failed::Fewer { dropped } => self.drop_oldest(&mut state, dropped),
             Failed::Again { dropped, is_first } => {
                 self.drop_oldest(&mut state, dropped);
                 if is_first {

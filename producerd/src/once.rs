@@ -73,7 +73,7 @@ fn end_at_signal() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let wait = move || {
         while !matches!(runtime.block_on(signals.next()), Signal::Stop(_)) {}
-        std::process::exit(0);
+        Exit::Done.leave()
     };
     std::thread::Builder::new().name("signal-end".to_owned()).spawn(wait).map(drop)
 }

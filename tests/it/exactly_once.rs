@@ -178,6 +178,25 @@ fn a_second_consumerd_joins_and_leaves() {
 }
 
 #[test]
+fn a_writer_that_stops_in_the_middle_of_a_copy_is_ended() {
+    let mut rig = Rig::new();
+    check(&mut rig, |rig| {
+        let mut client = rig.postgres.connect().expect("a connection");
+        let mut transaction = client.transaction().expect("a transaction");
+        // What a process that is frozen leaves behind: positions locked, and a COPY that PostgreSQL waits for.
+        transaction.execute("UPDATE coinflow.kafka_offset SET updated_at = now()", &[]).expect("locks");
+        let copy = transaction.copy_in("COPY coinflow.market FROM STDIN").expect("a COPY");
+        let line = rig.consumerd.wait_for_line("ended the session of a writer", LATER);
+        line.unwrap_or_else(|error| panic!("{error}\n{}", rig.logs()));
+        drop(copy);
+        drop(transaction);
+        let rows = rig.rows();
+        rig.wait_rows(rows + 1, LATER);
+    });
+    rig.stop_consumerd();
+}
+
+#[test]
 fn a_frozen_consumerd_that_has_lost_its_partitions_stores_nothing_twice() {
     let mut rig = Rig::new();
     rig.configure_consumerd(&rig.consumerd, "librdkafka = { \"session.timeout.ms\" = 6000 }");
@@ -187,7 +206,13 @@ fn a_frozen_consumerd_that_has_lost_its_partitions_stores_nothing_twice() {
         rig.consumerd.sigstop().expect("frozen");
         second.start().expect("the second one starts");
         let rows = rig.rows();
-        rig.wait_rows(rows + 1, LATER);
+        let stored = wait_until(LATER, "the second one to store", || (rig.rows() > rows).then_some(()));
+        stored.unwrap_or_else(|error| {
+            let sessions = "SELECT string_agg(concat_ws(' ', pid, state, wait_event, left(query, 80)), E'\\n') FROM pg_stat_activity";
+            let mut client = rig.postgres.connect().expect("a connection");
+            let sessions: Option<String> = client.query_one(sessions, &[]).expect("sessions").get(0);
+            panic!("{error}\n{sessions:?}\n{}\n--- second\n{}", rig.logs(), second.stderr().all().join("\n"))
+        });
         rig.consumerd.sigcont().expect("thawed");
         std::thread::sleep(Duration::from_secs(3));
         assert!(second.stop().expect("it ends").success());

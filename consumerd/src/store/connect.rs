@@ -58,7 +58,7 @@ pub(crate) fn connect(settings: &Postgres, bounds: Bounds) -> Result<Client, PgF
     let mut client = connected.map_err(|error| PgFault::connecting(&error))?;
     let Bounds { statement, lock } = bounds;
     client.batch_execute(&format!(
-        "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; \
+        "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 10000; \
          SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC'",
         statement.as_millis(),
         lock.as_millis(),

@@ -79,6 +79,11 @@ impl PgFault {
         Self { closed: true, ..Self::from(error) }
     }
 
+    /// Somebody has held a lock for longer than we wait.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        self.code.as_deref() == Some("55P03")
+    }
+
     pub(crate) fn class(&self) -> Class {
         class(self)
     }

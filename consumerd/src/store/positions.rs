@@ -1,9 +1,13 @@
 //! The table `kafka_offset`: how far each partition is stored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{PgFault, Store};
 use crate::record::Partition;
+
+/// A writer sends a batch in milliseconds; one that has sent nothing for so long does not move any more.
+const FROZEN: Duration = Duration::from_secs(5);
 
 /// A row of `kafka_offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,28 @@ impl Store {
             &[&cluster, &&*partition.topic, &partition.number],
         )?;
         Ok(row.map(|row| Position { generation: row.get(0), next: row.get(1) }))
+    }
+
+    /// Ends the sessions of writers that hold positions and have stopped in the middle of a transaction, such as those
+    /// of a process that is frozen or of a host that is gone. Returns their process ids.
+    ///
+    /// PostgreSQL itself waits for ever for the rest of a COPY: no time-out of a statement ends that wait. What a
+    /// session that is ended had not committed is not stored, and the compare-and-set tells its owner.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub(crate) fn end_frozen_writers(&mut self) -> Result<Vec<i32>, PgFault> {
+        let rows = self.client.query(
+            "SELECT a.pid FROM pg_stat_activity a \
+              WHERE a.datname = current_database() AND a.usename = current_user AND a.pid <> pg_backend_pid() \
+                AND a.wait_event = 'ClientRead' AND a.state IN ('active', 'idle in transaction') \
+                AND a.state_change < now() - $2::float8 * interval '1 second' \
+                AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.mode = 'RowExclusiveLock' \
+                                                     AND l.relation = to_regclass($1)) \
+                AND pg_terminate_backend(a.pid)",
+            &[&self.schema.table("kafka_offset"), &FROZEN.as_secs_f64()],
+        )?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// Whether any partition of a topic has a position.

@@ -324,6 +324,9 @@ impl Writer {
     fn failed(&mut self, fault: &PgFault) -> Option<Instant> {
         let class = fault.class();
         log::debug!("database try failed source={} class={class:?} err={fault}", self.resolver.name);
+        if fault.is_lock_timeout() {
+            self.end_frozen_writers();
+        }
         // Whatever it was, a new connection has no broken transaction, no stale plan, and the right server.
         if fault.closed || !matches!(class, Class::Concurrency | Class::Timeout | Class::MissingDay) {
             self.store = None;
@@ -336,6 +339,22 @@ impl Writer {
         let pause = self.backoff.next(pace(class), chance);
         let _waiting = self.beat.waiting("back-off");
         self.handover.pause(pause)
+    }
+
+    /// A position that is ours is locked for long: whoever holds it may not move any more.
+    fn end_frozen_writers(&mut self) {
+        let Some(store) = &mut self.store else { return };
+        let ended = {
+            let _waiting = self.beat.waiting(WAITS_ON);
+            store.end_frozen_writers()
+        };
+        let source = &self.resolver.name;
+        match ended {
+            Ok(pids) => pids.iter().for_each(|pid| {
+                log::warn!("ended the session of a writer that had stopped in the middle source={source} pid={pid}");
+            }),
+            Err(fault) => log::debug!("frozen writers cannot be looked for source={source} err={fault}"),
+        }
     }
 
     fn show(&self, change: &Change, reason: &str) {

@@ -66,11 +66,15 @@ impl Store {
                 AND a.wait_event = 'ClientRead' AND a.state IN ('active', 'idle in transaction') \
                 AND a.state_change < now() - $2::float8 * interval '1 second' \
                 AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.mode = 'RowExclusiveLock' \
-                                                     AND l.relation = to_regclass($1)) \
-                AND pg_terminate_backend(a.pid)",
+                                                     AND l.relation = to_regclass($1))",
             &[&self.schema.table("kafka_offset"), &FROZEN.as_secs_f64()],
         )?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        let pids: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+        // Apart from the search: PostgreSQL evaluates conditions in an order of its own.
+        for pid in &pids {
+            self.client.execute("SELECT pg_terminate_backend($1)", &[pid])?;
+        }
+        Ok(pids)
     }
 
     /// Whether any partition of a topic has a position.

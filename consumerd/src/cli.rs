@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use coinflow_common::daemon::{Exit, OnHup, Options, Signals, command, install_panic_hook};
+use clap::Command;
+use coinflow_common::daemon::{self, Exit, OnHup, Options, Signals};
 use coinflow_common::logging;
 use log::Level;
 
 use crate::config::Config;
-use crate::daemon;
 
 const CONFIG: &str = "/etc/coinflow/consumerd.toml";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -21,10 +21,8 @@ pub(crate) fn run() -> Exit {
         Ok(signals) => signals,
         Err(error) => return fail(&format!("signals cannot be handled: {error}")),
     };
-    install_panic_hook();
-    let command =
-        command("consumerd", "Stores each order book record of Kafka exactly once in PostgreSQL", VERSION, CONFIG);
-    let options = match command.try_get_matches() {
+    daemon::install_panic_hook();
+    let options = match command().try_get_matches() {
         Ok(matches) => Options::from_matches(&matches),
         Err(answer) => {
             // Help and version go to stdout; that it is closed is no reason to fail.
@@ -55,12 +53,28 @@ pub(crate) fn run() -> Exit {
         config.postgres.schema
     );
     loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    let exit = daemon::run(&config, signals);
+    let exit = crate::daemon::run(&config, signals);
     logging::finish(LOG_FINISH);
     exit
+}
+
+fn command() -> Command {
+    daemon::command("consumerd", "Stores each order book record of Kafka exactly once in PostgreSQL", VERSION, CONFIG)
 }
 
 fn fail(reason: &str) -> Exit {
     logging::say(Level::Error, reason);
     Exit::Failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shipped;
+
+    #[test]
+    fn completion_and_manual_are_those_of_the_command_line() {
+        shipped::check_completions(&command());
+        shipped::check_manual_of_command(&command());
+    }
 }

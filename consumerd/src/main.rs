@@ -14,6 +14,10 @@ mod store;
 mod upkeep;
 mod writer;
 
+#[cfg(test)]
+#[path = "../../packaging/shipped.rs"]
+mod shipped;
+
 fn main() -> ! {
     cli::run().leave()
 }

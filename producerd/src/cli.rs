@@ -104,3 +104,15 @@ fn say(problems: &Problems, level: Level) {
         logging::say(level, &problem.to_string());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shipped;
+
+    #[test]
+    fn completion_and_manual_are_those_of_the_command_line() {
+        shipped::check_completions(&command());
+        shipped::check_manual_of_command(&command());
+    }
+}

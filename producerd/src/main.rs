@@ -15,6 +15,10 @@ mod supervisor;
 mod unit;
 mod worker;
 
+#[cfg(test)]
+#[path = "../../packaging/shipped.rs"]
+mod shipped;
+
 fn main() -> ! {
     cli::run().leave()
 }

@@ -37,11 +37,16 @@ pub fn command(name: &'static str, about: &'static str, version: &'static str, c
         .arg(
             Arg::new("check")
                 .long("check")
-                .help("Check the configuration and exit: silent and 0, or 78 with one line for each problem")
+                .help("Check the configuration and exit: silent and 0, or 78 with one line for each problem; offline, and no secret is opened")
                 .action(ArgAction::SetTrue),
         )
         .arg(word("log-level", "LEVEL", "Log lines of this level and above, whatever the file says", &LEVELS))
-        .arg(word("log-target", "TARGET", "Where log lines go, whatever the file says", &TARGETS))
+        .arg(word(
+            "log-target",
+            "TARGET",
+            "Where log lines go, whatever the file says; auto is syslog under systemd, else stderr",
+            &TARGETS,
+        ))
 }
 
 fn word<T: Copy + Send + Sync + 'static>(

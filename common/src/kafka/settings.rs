@@ -41,12 +41,11 @@ enum Setting {
 }
 
 /// Properties that coinflow's promises rest on, by prefix, and what to use instead.
-const REFUSED: [(&str, &str); 31] = [
+const REFUSED: [(&str, &str); 30] = [
     ("acks", "coinflow always waits for all in-sync replicas"),
     ("allow.auto.create.topics", "producerd makes missing topics by [kafka.topic]"),
     ("auto.offset.reset", "use the key start"),
     ("bootstrap.servers", "use the key brokers"),
-    ("client.id", "coinflow sets it from the host's name"),
     ("delivery.report.only.error", "coinflow counts every delivery"),
     ("delivery.timeout.ms", "books wait for Kafka as long as there is room"),
     ("enable.auto.", "positions are committed after the rows are stored"),
@@ -224,6 +223,14 @@ mod tests {
         assert_eq!(config.get("linger.ms"), Some("5"));
         assert_eq!(config.get("compression.type"), Some("zstd"));
         assert_eq!(config.get("bootstrap.servers"), Some("a:1,b:2"));
+        assert_eq!(config.get("client.id"), Some("test"));
+    }
+
+    #[test]
+    fn a_second_instance_may_have_a_client_id_of_its_own() {
+        let overrides = read("librdkafka = { \"client.id\" = \"second\" }", Role::Consumer).expect("good properties");
+        let cluster = ClusterConfig { brokers: vec!["a:1".to_owned()], overrides };
+        assert_eq!(client_config(&cluster, "first").expect("no secrets").get("client.id"), Some("second"));
     }
 
     #[test]

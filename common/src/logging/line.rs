@@ -11,7 +11,7 @@ use crate::orderbook::Timestamp;
 const LINE_BYTES_MAX: usize = 8 << 10;
 
 /// The syslog priority of a level (RFC 5424, table 2).
-pub(super) fn priority(level: Level) -> u8 {
+fn priority(level: Level) -> u8 {
     match level {
         Level::Error => 3,
         Level::Warn => 4,
@@ -45,6 +45,11 @@ pub(super) fn stderr(at: SystemTime, level: Level, text: &str) -> String {
     format!("{at} {level:<5} {}\n", flatten(text))
 }
 
+/// As the journal reads it from a stream: `<4>message` (sd-daemon(3)).
+pub(super) fn journal(level: Level, text: &str) -> String {
+    format!("<{}>{}\n", priority(level), flatten(text))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
@@ -56,6 +61,12 @@ mod tests {
         let at = UNIX_EPOCH + Duration::from_micros(1_763_892_000_123_456);
         assert_eq!(stderr(at, Level::Warn, "text key=1\n"), "2025-11-23T10:00:00.123Z WARN  text key=1\n");
         assert_eq!(stderr(at, Level::Error, "text"), "2025-11-23T10:00:00.123Z ERROR text\n");
+    }
+
+    #[test]
+    fn a_line_for_the_journal() {
+        assert_eq!(journal(Level::Warn, "text\nkey=1\n"), "<4>text | key=1\n");
+        assert_eq!(journal(Level::Trace, "text"), "<7>text\n");
     }
 
     #[test]

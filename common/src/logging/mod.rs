@@ -161,7 +161,7 @@ pub fn finish(timeout: Duration) {
 /// Under systemd it carries the journal's priority prefix, so that `journalctl -p err` shows it.
 pub fn say(level: Level, text: &str) {
     let line = match output::stderr_is_journal() {
-        true => format!("<{}>{}\n", line::priority(level), line::flatten(text)),
+        true => line::journal(level, text),
         false => format!("{text}\n"),
     };
     // With stderr gone there is nobody left to tell.

@@ -14,20 +14,22 @@ const SYSLOG_SOCKET: &str = "/dev/log";
 const SEND_TIMEOUT: Duration = Duration::from_millis(200);
 
 pub(super) enum Output {
-    Stderr,
+    /// With the journal's priority prefix in place of time and level where stderr is the journal's.
+    Stderr { is_journal: bool },
     /// `None` while the socket cannot be had.
     Syslog(Formatter3164, Option<Logger<LoggerBackend, Formatter3164>>),
 }
 
 impl Output {
     pub(super) fn open(target: Target, process: &str) -> Self {
+        let is_journal = stderr_is_journal();
         let syslog = match target {
-            Target::Auto => stderr_is_journal(),
+            Target::Auto => is_journal,
             Target::Syslog => true,
             Target::Stderr => false,
         };
         if !syslog {
-            return Self::Stderr;
+            return Self::Stderr { is_journal };
         }
         // No host name: with one, journald finds no identifier in the line.
         let formatter = Formatter3164 {
@@ -42,7 +44,8 @@ impl Output {
 
     pub(super) fn write(&mut self, at: SystemTime, level: Level, text: &str) {
         match self {
-            Self::Stderr => _ = std::io::stderr().write_all(line::stderr(at, level, text).as_bytes()),
+            Self::Stderr { is_journal: true } => to_stderr(&line::journal(level, text)),
+            Self::Stderr { is_journal: false } => to_stderr(&line::stderr(at, level, text)),
             Self::Syslog(formatter, logger) => {
                 let text = line::flatten(text);
                 if logger.as_mut().is_some_and(|logger| send(logger, level, &text)) {
@@ -50,12 +53,16 @@ impl Output {
                 }
                 *logger = connect(formatter);
                 if !logger.as_mut().is_some_and(|logger| send(logger, level, &text)) {
-                    let prefixed = format!("<{}>{text}\n", line::priority(level));
-                    _ = std::io::stderr().write_all(prefixed.as_bytes());
+                    to_stderr(&line::journal(level, &text));
                 }
             }
         }
     }
+}
+
+fn to_stderr(line: &str) {
+    // With stderr gone there is nobody left to tell.
+    _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Our own socket instead of the crate's: hers has no time-out, and falls back to TCP and UDP.

@@ -3,9 +3,7 @@ use std::path::Path;
 use coinflow_common::config::parse;
 
 use super::*;
-
-/// The file that the packages install.
-const SHIPPED: &str = include_str!("../../../etc/consumerd.toml");
+use crate::shipped::{self, Manual, uncommented};
 
 fn read(text: &str) -> Result<Config, String> {
     parse(Path::new("c.toml"), text, super::read::config)
@@ -32,22 +30,13 @@ fn an_empty_file_reads_the_local_kafka_into_the_local_postgresql() {
     assert_eq!(shown("[source]"), Ok(format!("{config:?}")));
 }
 
-/// A commented-out key is `#key = …` without a space; prose has one.
-fn uncommented(text: &str) -> String {
-    let line = |line: &str| match line.strip_prefix('#') {
-        Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key.to_owned(),
-        _ => line.to_owned(),
-    };
-    text.lines().map(|text| line(text) + "\n").collect()
-}
-
 #[test]
 fn the_shipped_file_is_good_and_shows_the_defaults() {
     let default = shown("");
-    assert_eq!(shown(SHIPPED), default);
+    assert_eq!(shown(&shipped::read("etc/consumerd.toml")), default);
     // These keys have no default; what stands there is an example.
     let examples = ["password_file", "ca_file", "retention"];
-    let text: String = uncommented(SHIPPED)
+    let text: String = uncommented(&shipped::read("etc/consumerd.toml"))
         .lines()
         .filter(|line| !examples.iter().any(|key| line.starts_with(&format!("{key} "))))
         .map(|line| format!("{line}\n"))
@@ -56,30 +45,16 @@ fn the_shipped_file_is_good_and_shows_the_defaults() {
 }
 
 #[test]
-fn the_shipped_file_shows_every_key() {
-    let text = uncommented(SHIPPED);
-    let keys = [
-        "connection",
-        "password_file",
-        "tls",
-        "ca_file",
-        "schema",
-        "retention",
-        "brokers",
-        "group",
-        "topics",
-        "start",
-        "on_overrun",
-        "librdkafka",
-        "max_books",
-        "max_size",
-        "level",
-        "target",
-    ];
-    for key in keys {
-        assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
-    }
-    let config = read(&text).expect("the examples are good, too");
+fn the_manual_has_every_key_with_its_default_and_its_range() {
+    let examples = ["postgres.password_file", "postgres.ca_file", "postgres.retention"];
+    let manual = Manual {
+        page: "packaging/man/consumerd.toml.5",
+        file: "etc/consumerd.toml",
+        tables: &[("source.main", "source.NAME")],
+        examples: &examples,
+    };
+    manual.check(|text| read(text).err().unwrap_or_default());
+    let config = read(&uncommented(&shipped::read("etc/consumerd.toml"))).expect("the examples are good, too");
     assert_eq!(config.postgres.retention, Some(Duration::from_secs(90 * 86_400)));
 }
 

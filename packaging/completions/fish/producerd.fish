@@ -1,10 +1,50 @@
-complete -c producerd -f
-complete -c producerd -l config -r -F -d 'The configuration file'
-complete -c producerd -l check -d 'Check the configuration and exit'
-complete -c producerd -l log-level -x -a 'error warn info debug trace' -d 'Log lines of this level and above'
-complete -c producerd -l log-target -x -a 'auto syslog stderr' -d 'Where log lines go'
-complete -c producerd -s h -l help -d 'Print help'
-complete -c producerd -s V -l version -d 'Print version'
-complete -c producerd -l dry-run -d 'Fetch each watched symbol once, print its record, and exit'
-complete -c producerd -n __fish_use_subcommand -a markets -d 'List the market codes that an exchange offers'
-complete -c producerd -n '__fish_seen_subcommand_from markets' -a bithumb
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_producerd_global_optspecs
+    string join \n config= check log-level= log-target= dry-run h/help V/version
+end
+
+function __fish_producerd_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_producerd_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_producerd_using_subcommand
+    set -l cmd (__fish_producerd_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c producerd -n "__fish_producerd_needs_command" -l config -d 'The configuration file' -r -F
+complete -c producerd -n "__fish_producerd_needs_command" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c producerd -n "__fish_producerd_needs_command" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+syslog\t''
+stderr\t''"
+complete -c producerd -n "__fish_producerd_needs_command" -l check -d 'Check the configuration and exit: silent and 0, or 78 with one line for each problem; offline, and no secret is opened'
+complete -c producerd -n "__fish_producerd_needs_command" -l dry-run -d 'Fetch each watched symbol once, print its record, and exit; no Kafka'
+complete -c producerd -n "__fish_producerd_needs_command" -s h -l help -d 'Print help'
+complete -c producerd -n "__fish_producerd_needs_command" -s V -l version -d 'Print version'
+complete -c producerd -n "__fish_producerd_needs_command" -f -a "markets" -d 'List the market codes that an exchange offers, one per line'
+complete -c producerd -n "__fish_producerd_using_subcommand markets" -l config -d 'The configuration file' -r -F
+complete -c producerd -n "__fish_producerd_using_subcommand markets" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c producerd -n "__fish_producerd_using_subcommand markets" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+syslog\t''
+stderr\t''"
+complete -c producerd -n "__fish_producerd_using_subcommand markets" -s h -l help -d 'Print help'

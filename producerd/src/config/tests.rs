@@ -6,6 +6,7 @@ use std::time::Duration;
 use coinflow_common::orderbook::Exchange;
 
 use super::*;
+use crate::shipped::{self, Manual, uncommented};
 
 const FILE: &str = "/etc/coinflow/producerd.toml";
 
@@ -87,47 +88,46 @@ fn keys_that_need_a_restart_are_named() {
     assert_eq!(named("[exchange.bithumb.kafka.topic]\npartitions = 1"), ["exchange.bithumb.kafka.topic.partitions"]);
 }
 
-/// The line that a shipped file would give with all its keys uncommented: a key starts right behind the `#`.
-fn uncommented(text: &str) -> String {
-    let is_key =
-        |line: &str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
-    let line = |line: &str| if is_key(line) { line[1..].to_owned() } else { line.to_owned() };
-    text.lines().map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn shipped(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc").join(name)).unwrap()
-}
-
 #[test]
 fn the_shipped_files_have_every_key_with_its_default() {
-    let text = shipped("producerd.toml");
+    let text = shipped::read("etc/producerd.toml");
     assert_eq!(parse(&text).unwrap().value, default());
     let all = parse(&uncommented(&text)).unwrap();
     // The properties shown are the ones that the producer sets by itself.
     let differing: Vec<String> = default().differing_keys(&all.value);
     assert_eq!(differing, ["kafka.librdkafka"]);
 
-    let mut table = String::new();
-    let mut keys = Vec::new();
-    for line in uncommented(&text).lines() {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            table = format!("{name}.");
-        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
-            keys.push(format!("{table}{key}"));
-        }
-    }
+    let mut keys: Vec<String> = shipped::keys(&text).into_iter().map(|(key, _)| key).collect();
     let settings: Vec<String> = default().settings().into_iter().map(|(key, _)| key).collect();
     keys.sort_by_key(|key| settings.iter().position(|setting| setting == key));
     assert_eq!(keys, settings);
 
-    let text = shipped("symbols.toml");
+    let text = shipped::read("etc/symbols.toml");
     for text in [text.clone(), uncommented(&text)] {
         let symbols = parse_symbols(&text, &default()).unwrap();
         assert!(symbols.value.values().all(Vec::is_empty));
         assert!(symbols.warnings.is_empty());
     }
     assert!(uncommented(&text).contains("\nsymbols = []"));
+}
+
+#[test]
+fn the_manual_has_every_key_with_its_default_and_its_range() {
+    let manual = Manual {
+        page: "packaging/man/producerd.toml.5",
+        file: "etc/producerd.toml",
+        tables: &[("exchange.bithumb.kafka", "kafka"), ("exchange.bithumb.kafka.topic", "kafka.topic")],
+        examples: &["kafka.librdkafka"],
+    };
+    manual.check(|text| parse(text).map_or_else(|problems| problems.to_string(), |_| String::new()));
+    let manual = Manual {
+        page: "packaging/man/symbols.toml.5",
+        file: "etc/symbols.toml",
+        tables: &[],
+        examples: &["bithumb.interval"],
+    };
+    manual
+        .check(|text| parse_symbols(text, &default()).map_or_else(|problems| problems.to_string(), |_| String::new()));
 }
 
 #[test]

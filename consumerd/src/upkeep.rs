@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use coinflow_common::daemon::Beat;
 use coinflow_common::orderbook::Timestamp;
+use postgres::Client;
 
 use crate::config::Postgres;
 use crate::store::{Bounds, PgFault, Schema, connect, days, migrate};
@@ -44,38 +45,37 @@ pub(crate) fn run(settings: &Postgres, stop: &Arc<Stop>, beat: &Beat) {
     let mut health = Health::default();
     while !stop.is_set() {
         beat.turn();
-        let result = {
-            let _waiting = beat.waiting("PostgreSQL");
-            look(settings, now())
-        };
+        let waiting = beat.waiting("PostgreSQL");
+        // That there is no connection, and why, the writers tell.
+        let result = connect(settings, Bounds::DAYS).map(|mut client| look(&mut client, settings, now()));
+        drop(waiting);
         let change = match &result {
-            Ok(()) => health.served(),
-            Err(fault) => health.failed(fault, now()),
+            Ok(Ok(())) => health.served(),
+            Ok(Err(fault)) => health.failed(fault, now()),
+            Err(_) => None,
         };
         match (change, &result) {
-            // That the server is away, the writers tell.
-            (Some(Change::Refuses), Err(fault)) => {
+            (Some(Change::Refuses), Ok(Err(fault))) => {
                 log::warn!("days cannot be kept, trying on err={:?}", fault.to_string());
             }
-            (Some(Change::Back { since }), Ok(())) => log::debug!("days are kept again since={since}"),
+            (Some(Change::Back { since }), _) => log::debug!("days are kept again since={since}"),
             _ => {}
         }
         let _waiting = beat.waiting("the next look");
-        stop.wait(if result.is_ok() { INTERVAL } else { RETRY });
+        stop.wait(if matches!(result, Ok(Ok(()))) { INTERVAL } else { RETRY });
     }
 }
 
-fn look(settings: &Postgres, now: Timestamp) -> Result<(), PgFault> {
+fn look(client: &mut Client, settings: &Postgres, now: Timestamp) -> Result<(), PgFault> {
     let schema = Schema::new(&settings.schema);
-    let mut client = connect(settings, Bounds::DAYS)?;
-    migrate(&mut client, &schema)?;
-    let attached = days::attached(&mut client, &schema)?;
+    migrate(client, &schema)?;
+    let attached = days::attached(client, &schema)?;
     for day in days::ready(now).filter(|day| !attached.contains(day)) {
-        days::make(&mut client, &schema, day)?;
+        days::make(client, &schema, day)?;
     }
     if let Some(retention) = settings.retention {
         let oldest = now.saturating_sub(retention).day();
-        for date in days::retire_before(&mut client, &schema, oldest)? {
+        for date in days::retire_before(client, &schema, oldest)? {
             log::info!("day dropped date={date}");
         }
     }

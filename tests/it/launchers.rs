@@ -35,7 +35,11 @@ fn kafka_keeps_its_records_and_its_port() {
 
 #[test]
 fn kafka_of_three_brokers_loses_one() {
-    let options = KafkaOptions { brokers: 3, properties: vec![("min.insync.replicas".to_owned(), "2".to_owned())] };
+    let options = KafkaOptions {
+        brokers: 3,
+        properties: vec![("min.insync.replicas".to_owned(), "2".to_owned())],
+        ..KafkaOptions::default()
+    };
     let mut kafka = Kafka::start_with(&options).expect("three brokers");
     let client = kafka.client();
     client.create_topic("t", 3, 3, &[]).expect("a replicated topic");

@@ -10,6 +10,7 @@ mod launchers;
 mod main_path;
 mod notify;
 mod overrun;
+mod packages;
 mod reload;
 mod rig;
 mod shutdown;

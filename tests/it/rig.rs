@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coinflow_tests::exchange::ExchangeControl;
-use coinflow_tests::servers::{Daemon, ExchangeProcess, Kafka, KafkaClient, Postgres, Program};
+use coinflow_tests::servers::{
+    Daemon, ExchangeProcess, Kafka, KafkaClient, KafkaOptions, Postgres, PostgresOptions, Program,
+};
 use coinflow_tests::wait::wait_until;
 use tempfile::TempDir;
 
@@ -28,13 +30,17 @@ pub(crate) struct Rig {
 impl Rig {
     /// Servers and exchange run; the daemons are configured and do not run yet.
     pub(crate) fn new() -> Rig {
+        Rig::with(&KafkaOptions::default(), &PostgresOptions::default())
+    }
+
+    pub(crate) fn with(kafka: &KafkaOptions, postgres: &PostgresOptions) -> Rig {
         let folder = tempfile::tempdir().expect("a folder");
         let rig = Rig {
             producerd: Daemon::new(Program::Producerd).expect("a folder for producerd"),
             consumerd: Daemon::new(Program::Consumerd).expect("a folder for consumerd"),
             exchange: ExchangeProcess::start(folder.path(), 1).expect("the exchange starts"),
-            kafka: Kafka::start().expect("Kafka starts"),
-            postgres: Postgres::start().expect("PostgreSQL starts"),
+            kafka: Kafka::start_with(kafka).expect("Kafka starts"),
+            postgres: Postgres::start_with(postgres).expect("PostgreSQL starts"),
             _folder: folder,
         };
         rig.configure_producerd("");

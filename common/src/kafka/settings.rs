@@ -194,6 +194,10 @@ pub fn client_config(cluster: &ClusterConfig, client_id: &str) -> Result<ClientC
                 secret(PathBuf::from(directory).join(credential))?
             }
         };
+        if name == "debug" {
+            // Who asks for these lines wants to see them.
+            config.set_log_level(RDKafkaLogLevel::Debug);
+        }
         config.set(name, value);
     }
     Ok(config)
@@ -231,6 +235,15 @@ mod tests {
         let overrides = read("librdkafka = { \"client.id\" = \"second\" }", Role::Consumer).expect("good properties");
         let cluster = ClusterConfig { brokers: vec!["a:1".to_owned()], overrides };
         assert_eq!(client_config(&cluster, "first").expect("no secrets").get("client.id"), Some("second"));
+    }
+
+    #[test]
+    fn debug_lines_are_seen_if_asked_for() {
+        for (text, level) in [("", RDKafkaLogLevel::Info), ("librdkafka = { debug = \"msg\" }", RDKafkaLogLevel::Debug)]
+        {
+            let cluster = ClusterConfig { brokers: vec![], overrides: read(text, Role::Producer).expect("good") };
+            assert_eq!(client_config(&cluster, "test").expect("no secrets").log_level as i32, level as i32);
+        }
     }
 
     #[test]

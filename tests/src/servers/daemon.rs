@@ -53,6 +53,11 @@ pub(super) fn binary(name: &str, package: &str) -> Result<PathBuf, String> {
     Err(format!("{} is missing; build it: cargo build{profile} -p {package}", path.display()))
 }
 
+/// A built program of this crate, such as `exchange`.
+pub fn program(name: &str) -> Result<PathBuf, String> {
+    binary(name, "coinflow-tests")
+}
+
 /// What a command of a daemon (`--check`, `verify`, …) left behind.
 #[derive(Clone, Debug)]
 pub struct Finished {

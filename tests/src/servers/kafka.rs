@@ -20,11 +20,13 @@ pub struct KafkaOptions {
     pub brokers: u16,
     /// Lines of server.properties; a later one replaces an earlier one.
     pub properties: Vec<(String, String)>,
+    /// What a single broker listens at beside its plain port: `SASL_SSL://127.0.0.1:PORT`.
+    pub listeners: Vec<String>,
 }
 
 impl Default for KafkaOptions {
     fn default() -> KafkaOptions {
-        KafkaOptions { brokers: 1, properties: Vec::new() }
+        KafkaOptions { brokers: 1, properties: Vec::new(), listeners: Vec::new() }
     }
 }
 
@@ -89,7 +91,7 @@ impl Kafka {
             let output = formatter.wait_with_output().map_err(|error| format!("StorageTool: {error}"))?;
             if !output.status.success() {
                 let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-                return Err(format!("StorageTool: {}:\n{}", output.status, text.concat().trim()));
+                return Err(format!("StorageTool: {}:\n{}", output.status, last_lines(&text.concat())));
             }
         }
         Ok(())
@@ -196,6 +198,15 @@ impl Kafka {
         self.brokers.iter().map(|broker| format!("127.0.0.1:{}", broker.port)).collect::<Vec<_>>().join(",")
     }
 
+    /// Runs one of Kafka's own command line tools, by its class.
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> Result<String, String> {
+        let mut java = self.jars.java();
+        java.arg(class).args(["--bootstrap-server", &self.bootstrap()]).args(arguments);
+        let output = java.output().map_err(|error| format!("{class}: {error}"))?;
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        if output.status.success() { Ok(text) } else { Err(format!("{class}: {}:\n{text}", output.status)) }
+    }
+
     /// A client of its own that knows nothing of coinflow.
     pub fn client(&self) -> KafkaClient {
         KafkaClient::new(&self.bootstrap())
@@ -229,13 +240,15 @@ fn properties(broker: &Broker, all: &[Broker], options: &KafkaOptions) -> String
     let in_sync = all.len().min(2).to_string();
     let voters: Vec<String> = all.iter().map(|one| format!("{}@127.0.0.1:{}", one.id, one.controller_port)).collect();
     let (port, controller_port) = (broker.port, broker.controller_port);
+    let for_clients = [&[format!("PLAINTEXT://127.0.0.1:{port}")], &options.listeners[..]].concat().join(",");
     let own = [
         ("process.roles", "broker,controller"),
         ("node.id", &broker.id.to_string()),
         ("controller.quorum.voters", &voters.join(",")),
-        ("listeners", &format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}")),
-        ("advertised.listeners", &format!("PLAINTEXT://127.0.0.1:{port}")),
+        ("listeners", &format!("{for_clients},CONTROLLER://127.0.0.1:{controller_port}")),
+        ("advertised.listeners", &for_clients),
         ("controller.listener.names", "CONTROLLER"),
+        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL"),
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("log.dirs", &broker.folder.join("data").display().to_string()),
         ("auto.create.topics.enable", "false"),
@@ -273,8 +286,11 @@ fn base64url(bytes: &[u8]) -> String {
 }
 
 fn tail(path: &Path) -> String {
+    last_lines(&std::fs::read_to_string(path).unwrap_or_default())
+}
+
+fn last_lines(text: &str) -> String {
     const LINES: usize = 20;
-    let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }

@@ -178,6 +178,15 @@ impl KafkaClient {
         Ok(offsets.collect())
     }
 
+    /// A consumer group's state, such as `Stable`, and the client id of each member.
+    pub fn group(&self, group: &str) -> Result<(String, Vec<String>), String> {
+        let list = self.consumer("coinflow-tests")?.client().fetch_group_list(Some(group), CALL);
+        let list = list.map_err(|error| format!("group {group}: {error}"))?;
+        let found = list.groups().iter().find(|found| found.name() == group);
+        let found = found.ok_or_else(|| format!("no group {group}"))?;
+        Ok((found.state().to_owned(), found.members().iter().map(|member| member.client_id().to_owned()).collect()))
+    }
+
     /// Every record of a topic, partition by partition.
     pub fn records(&self, topic: &str) -> Result<Vec<KafkaRecord>, String> {
         let watermarks = self.watermarks(topic)?;

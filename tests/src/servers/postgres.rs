@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use postgres::{Client, NoTls};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
+use super::process::children;
 use super::{Process, free_port};
 use crate::wait::wait_until;
 
@@ -252,17 +253,4 @@ fn server_user() -> Result<Option<User>, String> {
         Some(User { uid: fields.next()?.parse().ok()?, gid: fields.next()?.parse().ok()? })
     });
     user.map(Some).ok_or_else(|| "no user postgres in /etc/passwd (package postgresql)".to_owned())
-}
-
-/// The children of a process.
-fn children(parent: u32) -> Vec<Pid> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let processes = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    let has_parent = |pid: &i32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // pid (name) state ppid …; the name may hold anything, a closing bracket among it.
-        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        after_name.split_whitespace().nth(1).is_some_and(|ppid| ppid == parent.to_string())
-    };
-    processes.filter(has_parent).filter_map(Pid::from_raw).collect()
 }

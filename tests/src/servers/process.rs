@@ -150,3 +150,16 @@ impl Drop for Guard {
         let _ = self.shell.wait();
     }
 }
+
+/// The children of a process.
+pub(super) fn children(parent: u32) -> Vec<Pid> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let processes = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let has_parent = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // pid (name) state ppid …; the name may hold anything, a closing bracket among it.
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        after_name.split_whitespace().nth(1).is_some_and(|ppid| ppid == parent.to_string())
+    };
+    processes.filter(has_parent).filter_map(Pid::from_raw).collect()
+}

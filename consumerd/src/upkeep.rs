@@ -8,13 +8,15 @@ use coinflow_common::orderbook::Timestamp;
 use postgres::Client;
 
 use crate::config::Postgres;
-use crate::store::{Bounds, PgFault, Schema, connect, days, migrate};
+use crate::store::{Bounds, Class, PgFault, Schema, connect, days, migrate};
 use crate::writer::{Change, Health};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Between two tries.
 const RETRY: Duration = Duration::from_secs(5);
+/// Why there is no connection, the writers tell, unless theirs lasts: then it is told here, at this try.
+const TOLD_AT_TRY: u32 = 12;
 
 /// Tells threads that it is time to end.
 #[derive(Debug, Default)]
@@ -43,23 +45,29 @@ impl Stop {
 /// The body of the thread.
 pub(crate) fn run(settings: &Postgres, stop: &Arc<Stop>, beat: &Beat) {
     let mut health = Health::default();
+    let mut refused = 0;
     while !stop.is_set() {
         beat.turn();
         let waiting = beat.waiting("PostgreSQL");
-        // That there is no connection, and why, the writers tell.
         let result = connect(settings, Bounds::DAYS).map(|mut client| look(&mut client, settings, now()));
         drop(waiting);
         let change = match &result {
             Ok(Ok(())) => health.served(),
             Ok(Err(fault)) => health.failed(fault, now()),
-            Err(_) => None,
+            Err(fault) => {
+                refused = if fault.class() == Class::Away { 0 } else { refused + 1 };
+                (refused == TOLD_AT_TRY).then_some(Change::Refuses)
+            }
         };
         match (change, &result) {
-            (Some(Change::Refuses), Ok(Err(fault))) => {
+            (Some(Change::Refuses), Ok(Err(fault)) | Err(fault)) => {
                 log::warn!("days cannot be kept, trying on err={:?}", fault.to_string());
             }
             (Some(Change::Back { since }), _) => log::debug!("days are kept again since={since}"),
             _ => {}
+        }
+        if result.is_ok() {
+            refused = 0;
         }
         let _waiting = beat.waiting("the next look");
         stop.wait(if matches!(result, Ok(Ok(()))) { INTERVAL } else { RETRY });

@@ -132,13 +132,20 @@ fn secrets_of_kafka_and_postgresql_come_from_systemd(release: Release) {
     working.watch("200ms", &["BTC", "ETH"]);
     working.wait_rows(20);
 
-    // A wrong password is told without it, and the right one is taken after a restart (Kafka) or by itself.
+    // A wrong password is told without it.
     working.ok("printf 'Pg-wrong-secret' >/etc/coinflow/postgres-password; printf 'Kafka-wrong-secret' >/etc/coinflow/kafka-password");
     working.ok(&format!("systemctl restart {PRODUCER} {CONSUMER}"));
     working.wait_journal(&format!("-u {CONSUMER} -p warning"), "password authentication failed");
     working.wait_journal(&format!("-u {PRODUCER} -p warning"), "uthentication failed");
     working.wait_property(CONSUMER, "StatusText", |status| status.contains("password authentication failed"));
     working.wait_property(PRODUCER, "StatusText", |status| status.to_lowercase().contains("authentication failed"));
+
+    // The right ones again: a credential is read when the unit starts.
+    working.ok(&format!(
+        "printf {POSTGRES_PASSWORD} >/etc/coinflow/postgres-password; printf {KAFKA_PASSWORD} >/etc/coinflow/kafka-password; \
+         systemctl restart {PRODUCER} {CONSUMER}"
+    ));
+    working.wait_rows(20);
 
     let everywhere = "journalctl --no-pager --output=export; systemctl show coinflow-producerd coinflow-consumerd; \
          systemctl status coinflow-producerd coinflow-consumerd; cat /proc/[0-9]*/cmdline; \

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use yaml_rust2::{Yaml, YamlLoader};
 
-use super::{CONSUMER, PRODUCER, beside_others, deb, repository, show};
+use super::{CONSUMER, PRODUCER, alone, beside_others, deb, repository, show};
 
 const BYTES_MAX: u64 = 3 << 20;
 
@@ -18,6 +18,7 @@ fn output(command: &mut Command) -> String {
 
 #[test]
 fn lintian_has_nothing_to_say() {
+    let _turn = beside_others();
     let mut lintian = Command::new("lintian");
     lintian.args(["--allow-root", "--suppress-tags", "initial-upload-closes-no-bugs", "--fail-on", "error,warning"]);
     let said = output(lintian.arg(deb(PRODUCER)).arg(deb(CONSUMER)));
@@ -26,6 +27,7 @@ fn lintian_has_nothing_to_say() {
 
 #[test]
 fn they_are_small_and_hold_what_an_operator_looks_for() {
+    let _turn = beside_others();
     for (package, program, pages, examples) in [
         (
             PRODUCER,
@@ -64,16 +66,14 @@ fn they_are_small_and_hold_what_an_operator_looks_for() {
 /// The tree elsewhere, with a target folder of its own: neither paths nor the clock get into the packages.
 #[test]
 fn the_same_input_gives_the_same_bytes() {
-    let _turn = beside_others();
-    let folder = tempfile::Builder::new().prefix("coinflow-again-").tempdir().expect("a folder");
+    // It takes every core.
+    let _turn = alone();
+    let folder = tempfile::Builder::new().prefix("again-").tempdir_in(repository().join("target")).expect("a folder");
     let tree = folder.path().join("another/place");
-    let list = Command::new("git")
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .current_dir(repository())
-        .output()
-        .expect("git");
-    for name in list.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let name = Path::new(std::str::from_utf8(name).expect("UTF-8"));
+    let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let list = output(Command::new("git").args(list).current_dir(repository()));
+    for name in list.split('\0').filter(|name| !name.is_empty()) {
+        let name = Path::new(name);
         // One that is deleted and not yet committed is still listed.
         if repository().join(name).is_file() {
             let to = tree.join(name);

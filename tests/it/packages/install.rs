@@ -7,10 +7,14 @@ use std::time::Duration;
 use coinflow_tests::servers::{Machine, MachineOptions, Release};
 use coinflow_tests::wait::wait_until;
 
-use super::{CONSUMER, PRODUCER, beside_others, deb, install, on_each_release, show};
+use super::{CONSUMER, PRODUCER, Working, beside_others, deb, install, on_each_release, show};
 use crate::rig::SOON;
 
-on_each_release!(a_fresh_machine_runs_both_daemons_without_any_server, upgrade_downgrade_remove_purge);
+on_each_release!(
+    a_fresh_machine_runs_both_daemons_without_any_server,
+    upgrade_downgrade_remove_purge,
+    an_upgrade_under_load_loses_and_doubles_nothing,
+);
 
 const UNITS: [&str; 2] = [PRODUCER, CONSUMER];
 
@@ -67,13 +71,16 @@ fn a_fresh_machine_runs_both_daemons_without_any_server(release: Release) {
     // Only the C library and what Depends names; what these need in turn is their own affair.
     for (package, program) in [(PRODUCER, "producerd"), (CONSUMER, "consumerd")] {
         let depends = machine.ok(&format!("dpkg-query -W -f='${{Depends}}' {package}")).expect("Depends");
+        // Its postinst calls systemd-sysusers.
+        assert!(depends.split(", ").any(|depend| depend == "systemd"), "{depends}");
         for library in needed(package, program) {
             let owner = machine
                 .ok(&format!("dpkg -S '*/{library}' | sed -n '/^diversion/!s/:.*//p' | sort -u"))
                 .expect("an owner");
             // Debian 13 has given the package another name, and lets it stand for the old one.
             let owner = owner.trim().trim_end_matches("t64");
-            let is_named = depends.split(", ").any(|name| name.split(' ').next() == Some(owner));
+            let name = |depend: &str| depend.split(' ').next().unwrap_or_default().trim_end_matches("t64").to_owned();
+            let is_named = depends.split(", ").any(|depend| name(depend) == owner);
             assert!(is_named || ["libc6", "libgcc-s1"].contains(&owner), "{library} is of {owner}; Depends: {depends}");
         }
         machine.ok(&format!("/usr/bin/{program} --version")).expect("it runs");
@@ -185,4 +192,25 @@ fn upgrade_downgrade_remove_purge(release: Release) {
     ok(&format!("{apt} install --yes /root/new-p.deb /root/new-c.deb"));
     wait_active();
     assert!(ok("cat /etc/coinflow/symbols.toml").contains("#symbols = []"));
+}
+
+fn an_upgrade_under_load_loses_and_doubles_nothing(release: Release) {
+    let _turn = beside_others();
+    let working = Working::new(release);
+    working.watch("200ms", &["BTC", "ETH", "XRP", "SOL", "DOGE"]);
+    working.wait_rows(50);
+    let folder = tempfile::tempdir().expect("a folder");
+    for (package, conffile) in [(PRODUCER, "etc/coinflow/symbols.toml"), (CONSUMER, "etc/coinflow/consumerd.toml")] {
+        let newer = repacked(package, "0.1.99-1", conffile, "# a newer remark", folder.path());
+        working.machine.put_file(&newer, &format!("/root/{package}.deb"), 0o644).expect("a package");
+    }
+    working.ok("apt-get -qq -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install --yes /root/coinflow-*.deb");
+    working.wait_rows(50);
+    working.ok(&format!("systemctl stop {PRODUCER}"));
+    working.rig.settle();
+    let runs = "SELECT count(DISTINCT producer_run) FROM coinflow.orderbook";
+    assert_eq!(working.rig.number(runs), Some(2), "one run before the upgrade, and one behind it");
+    let holes = "SELECT coalesce(sum(missing), 0)::bigint FROM (SELECT max(producer_sequence) - count(*) AS missing \
+                   FROM coinflow.orderbook GROUP BY market, producer_run) AS runs";
+    assert_eq!(working.rig.number(holes), Some(0));
 }

@@ -10,7 +10,9 @@ mod journal;
 mod readme;
 mod reload;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use coinflow_tests::servers::{Machine, MachineOptions, Release};
@@ -42,9 +44,11 @@ pub(crate) use show;
 
 /// Packages run on the release that they were built on, and on later ones.
 pub(crate) fn on(release: Release, test: fn(Release)) {
-    let host = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    if release == Release::Bookworm && host.contains("VERSION_CODENAME=trixie") {
-        show!("left out: packages that were built on Debian 13 do not run on Debian 12");
+    let depends = Command::new("dpkg-deb").arg("--field").arg(deb(CONSUMER)).arg("Depends").output().expect("dpkg-deb");
+    if release == Release::Bookworm && String::from_utf8_lossy(&depends.stdout).contains("t64") {
+        // Past the test harness, which would keep it to itself.
+        let note = b"Debian 12 is NOT tested: these packages were built on a later release\n";
+        let _ = std::io::stderr().write_all(note);
         return;
     }
     test(release);
@@ -157,7 +161,7 @@ impl Working {
         waited.unwrap_or_else(|error| panic!("{error}; it is {last:?}\n{}", self.logs()))
     }
 
-    /// Waits until producerd is up again with another main process than this one.
+    /// Waits until the unit is up again with another main process than this one.
     pub(crate) fn wait_restarted(&self, unit: &str, before: u32) -> u32 {
         let another = |pid: &str| pid != "0" && pid != before.to_string();
         let pid = self.wait_property(unit, "MainPID", another);

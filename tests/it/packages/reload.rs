@@ -32,11 +32,12 @@ const RELOAD: &str = r#"
 fn returns_after_it_is_done_under_full_load(release: Release) {
     let _turn = alone();
     let working = Working::new(release);
-    let codes: Vec<String> = (0..=SYMBOLS).map(|index| format!("KRW-T{index:03}")).collect();
+    let codes: Vec<String> = (0..SYMBOLS).map(|index| format!("KRW-T{index:03}")).collect();
     let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
     working.rig.control().list(&codes).expect("listed");
-    // The one has 500 symbols, the other one 499 of these: the last but one goes.
-    let files = [&codes[..SYMBOLS], &[&codes[..SYMBOLS - 2], &[codes[SYMBOLS - 1]]].concat()];
+    // One has 500 symbols, the other 499 of these: the last one comes and goes.
+    let (going, staying) = codes.split_last().expect("500 codes");
+    let files = [&codes[..], staying];
     for (index, symbols) in files.iter().enumerate() {
         working.put(&format!("/root/symbols-{index}.toml"), &symbols_file("10s", symbols));
     }
@@ -73,22 +74,37 @@ fn returns_after_it_is_done_under_full_load(release: Release) {
     let [median, most, longest] =
         [RELOADS / 2, RELOADS * 95 / 100, RELOADS - 1].map(|at| Duration::from_micros(took[at]));
     show!("reload under full load: median {median:?}, 95 % {most:?}, longest {longest:?}");
-    assert!(most < Duration::from_millis(200), "95 % within {most:?}");
+    // All of them were seen below 200 ms on a machine that does nothing else; this one may.
+    assert!(
+        most < Duration::from_millis(200) && longest < Duration::from_secs(1),
+        "95 % {most:?}, longest {longest:?}"
+    );
 
-    // Nobody else missed a poll: those that stayed, on their grid; the one that came, within an interval.
+    // The last reload, of an even number, was to 500: nobody else has missed a poll, up to now, and the last symbol is
+    // polled again. After one more it is no longer.
+    let polls = || {
+        let mut polls: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for request in working.rig.control().requests(0).expect("requests") {
+            for market in request.markets {
+                polls.entry(market).or_default().push(request.arrived_us);
+            }
+        }
+        polls
+    };
     std::thread::sleep(INTERVAL);
     assert_eq!(working.machine.main_pid(PRODUCER), Ok(pid));
-    let mut polls: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for request in working.rig.control().requests(0).expect("requests") {
-        for market in request.markets {
-            polls.entry(market).or_default().push(request.arrived_us);
-        }
+    let (mut seen, now) = (polls(), now_us());
+    for code in staying {
+        let times = seen.get_mut(*code).expect("polls");
+        times.push(now);
+        let widest = times.windows(2).map(|pair| Duration::from_micros(pair[1].saturating_sub(pair[0]))).max();
+        assert!(widest <= Some(INTERVAL + INTERVAL / 5), "{code}: a gap of {widest:?}\n{}", working.logs());
     }
-    for code in &codes[..SYMBOLS - 2] {
-        let gaps = polls[*code].windows(2).map(|pair| Duration::from_micros(pair[1] - pair[0]));
-        let widest = gaps.max().expect("gaps");
-        assert!(widest <= INTERVAL + INTERVAL / 5, "{code}: a gap of {widest:?}\n{}", working.logs());
-    }
+    assert!(seen[*going].last() > Some(&(now - 12_000_000)), "the new symbol is polled");
+    working.ok("cp /root/symbols-1.toml /etc/coinflow/symbols.toml; systemctl reload producerd");
+    let before = polls()[*going].len();
+    std::thread::sleep(INTERVAL);
+    assert_eq!(polls()[*going].len(), before, "the old symbol is polled no longer");
     working.ok(&format!("systemctl stop {PRODUCER}"));
     let summary = working.wait_journal(&format!("-u {PRODUCER}"), "summary ");
     assert!(summary.contains("polls_skipped=0 polls_failed=0"), "{summary}");
@@ -149,4 +165,9 @@ fn a_broken_file_at_start(release: Release) {
     }
     let rows = working.rig.rows();
     wait_until(SOON, "books again", || (working.rig.rows() > rows).then_some(())).expect("books");
+}
+
+fn now_us() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since.as_micros()).expect("before the year 500000")
 }

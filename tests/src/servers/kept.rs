@@ -28,7 +28,14 @@ pub(super) fn kept(
     if folder.is_dir() {
         return Ok(folder);
     }
-    let new = tempfile::Builder::new().prefix(&format!("{name}-new-")).tempdir_in(&cache);
+    // Left by one that was killed while it made them.
+    let half_made = format!("{name}-new-");
+    for entry in std::fs::read_dir(&cache).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&half_made) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let new = tempfile::Builder::new().prefix(&half_made).tempdir_in(&cache);
     let new = new.map_err(|error| fail(&cache, &error))?;
     make(new.path())?;
     let new = new.keep();

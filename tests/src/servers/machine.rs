@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tempfile::TempDir;
 
 use super::kept::kept;
@@ -16,6 +17,9 @@ use super::{Finished, Process};
 use crate::wait::wait_until;
 
 const MAKE_ROOT: &str = include_str!("../../machine/make-root");
+/// Of the names of machines, and of what belongs to them.
+const PREFIX: &str = "coinflow-machine-";
+const SWEPT_AFTER: Duration = Duration::from_secs(600);
 const BOOT: Duration = Duration::from_secs(60);
 /// Most seconds of a command inside.
 const COMMAND_SECONDS: &str = "180";
@@ -25,6 +29,9 @@ const START: &str = r#"
     mount -t tmpfs -o mode=755 tmpfs "$1"
     mkdir "$1/upper" "$1/work" "$1/root"
     mount -t overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
+    # What nspawn keeps for each machine would stay there when it is killed.
+    mkdir -p /run/systemd/nspawn
+    mount -t tmpfs -o mode=755 tmpfs /run/systemd/nspawn
     # Of its own, for machines in one would stop each other's units.
     echo 0 >"$4/cgroup.procs"
     root=$1/root name=$3
@@ -75,14 +82,14 @@ pub struct Machine {
     /// The host's pid of its first process.
     leader: u32,
     _cgroup: Cgroup,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Machine {
     /// Returns when systemd has started everything.
     pub fn boot(release: Release, options: &MachineOptions) -> Result<Machine, String> {
         let root = root(release, options.has_servers)?;
-        let folder = tempfile::Builder::new().prefix("coinflow-machine-").tempdir();
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir();
         let folder = folder.map_err(|error| format!("a temporary folder: {error}"))?;
         let (mount, log) = (folder.path().join("mount"), folder.path().join("console"));
         std::fs::create_dir(&mount).map_err(|error| format!("{}: {error}", mount.display()))?;
@@ -99,7 +106,7 @@ impl Machine {
             command.arg(format!("--bind-ro={}:{inside}", host.display()));
         }
         let process = Process::spawn("systemd-nspawn", &mut command, &log, &log)?;
-        let mut machine = Machine { process, leader: 0, _cgroup: cgroup, folder };
+        let mut machine = Machine { process, leader: 0, _cgroup: cgroup, _folder: folder };
         machine.wait_booted().map_err(|error| {
             let log = std::fs::read(&log).unwrap_or_default();
             format!("{error}; its console:\n{}", String::from_utf8_lossy(&log))
@@ -112,8 +119,7 @@ impl Machine {
             if let Some(exit) = self.process.exited() {
                 return Some(Err(format!("systemd-nspawn ended: {exit}")));
             }
-            // unshare, systemd-nspawn, systemd.
-            self.leader = first_child(first_child(self.process.pid())?)?;
+            self.leader = leader(self.process.pid())?;
             let state = self.run("systemctl is-system-running").ok()?;
             ["running", "degraded"].contains(&state.stdout.trim()).then_some(Ok(()))
         })?
@@ -182,11 +188,7 @@ impl Machine {
     pub fn host_pid(&self, inside: u32) -> Result<u32, String> {
         let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let ours = namespace(self.leader);
-        let is_it = |pid: &u32| {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-            pids.split_whitespace().last() == Some(&inside.to_string()) && namespace(*pid) == ours
-        };
+        let is_it = |pid: &u32| pids_inside(*pid).last() == Some(&inside) && namespace(*pid) == ours;
         let entries = std::fs::read_dir("/proc").map_err(|error| format!("/proc: {error}"))?;
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
         pids.into_iter().find(is_it).ok_or_else(|| format!("no process {inside} inside"))
@@ -198,11 +200,6 @@ impl Machine {
         let text = self.ok(&format!("journalctl --sync; journalctl --quiet --no-pager --output=cat {arguments}"))?;
         Ok(text.lines().map(str::to_owned).collect())
     }
-
-    /// The host's folder of what belongs to it, its console's text among it.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
 }
 
 impl Drop for Machine {
@@ -212,41 +209,64 @@ impl Drop for Machine {
     }
 }
 
-/// A group of processes of cgroup v2, below this process's own.
+/// A group of processes of cgroup v2, below this process's own; with its shadow in the older hierarchy of systemd, which
+/// nspawn makes where there is one.
 #[derive(Debug)]
 struct Cgroup {
     path: PathBuf,
+    shadow: Option<PathBuf>,
 }
 
 impl Cgroup {
     fn new(name: &Path) -> Result<Cgroup, String> {
         let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
         let (mounts, own) = (read("/proc/self/mounts")?, read("/proc/self/cgroup")?);
-        let mount = mounts
-            .lines()
-            .map(|line| line.split(' ').collect::<Vec<_>>())
-            .find(|fields| fields.get(2) == Some(&"cgroup2"));
-        let mount = mount.and_then(|fields| fields.get(1).copied()).ok_or("no cgroup2 is mounted")?;
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-        let path = Path::new(mount).join(own).join(name);
+        let below = |kind: &str, option: &str, of: &str| {
+            let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+            let mount = mounts.find(|mount| {
+                mount.get(2) == Some(&kind) && mount.get(3).is_some_and(|options| options.contains(option))
+            });
+            let own = own.lines().find_map(|line| line.split_once(of)).map_or("", |(_, path)| path);
+            mount.map(|mount| Path::new(mount[1]).join(own.trim_start_matches('/')))
+        };
+        let parent = below("cgroup2", "", "0::").ok_or("no cgroup2 is mounted")?;
+        sweep(&parent);
+        let path = parent.join(name);
         std::fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Cgroup { path })
+        Ok(Cgroup { path, shadow: below("cgroup", "name=systemd", "name=systemd:").map(|parent| parent.join(name)) })
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        fn remove(folder: &Path) -> std::io::Result<()> {
-            for entry in std::fs::read_dir(folder)? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    remove(&path)?;
-                }
-            }
-            std::fs::remove_dir(folder)
+        // Its last processes may be about to end.
+        let _ = wait_until(Duration::from_secs(5), "an empty cgroup", || remove_group(&self.path).ok());
+        if let Some(shadow) = &self.shadow {
+            let _ = remove_group(shadow);
         }
-        // Its last processes may be about to end. What stays is an empty group.
-        let _ = wait_until(Duration::from_secs(5), "an empty cgroup", || remove(&self.path).ok());
+    }
+}
+
+/// Fails as long as there are processes in it.
+fn remove_group(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_group(&path)?;
+        }
+    }
+    std::fs::remove_dir(folder)
+}
+
+/// Removes the groups of machines whose owner was killed. Those that run have processes, and stay; those that are about to
+/// start are young.
+fn sweep(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        let is_old = modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > SWEPT_AFTER);
+        if is_old && entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            let _ = remove_group(&entry.path());
+        }
     }
 }
 
@@ -277,6 +297,22 @@ fn make_root(suite: &str, folder: &Path, base: Option<&Path>) -> Result<(), Stri
     ))
 }
 
-fn first_child(parent: u32) -> Option<u32> {
-    children(parent).first().and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
+/// The first process of the machine, by those above it: unshare, then systemd-nspawn, then it. Before it is there, mount
+/// and the like are in its place, and they see the host's files.
+fn leader(unshare: u32) -> Option<u32> {
+    let pid = |pid: &Pid| u32::try_from(pid.as_raw_nonzero().get()).ok();
+    let nspawn = pid(children(unshare).first()?)?;
+    let levels = pids_inside(nspawn).len();
+    let is_first = |pid: &u32| {
+        let pids = pids_inside(*pid);
+        pids.len() > levels && pids.last() == Some(&1)
+    };
+    children(nspawn).iter().filter_map(pid).find(is_first)
+}
+
+/// The pids of a process in each of the pid namespaces that it is in, from ours inwards.
+fn pids_inside(pid: u32) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }

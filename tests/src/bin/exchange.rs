@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Arg, Command, value_parser};
-use coinflow_tests::exchange::{Exchange, Options};
+use coinflow_tests::exchange::{Exchange, Options, Venue};
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 fn main() -> ExitCode {
@@ -23,7 +23,15 @@ fn main() -> ExitCode {
 
 fn arguments() -> Options {
     let matches = Command::new("exchange")
-        .about("Plays Bithumb on 127.0.0.1: order books of both API generations, errors, rate limits, and faults on demand")
+        .about("Plays an exchange on 127.0.0.1: order books, errors, rate limits, and faults on demand")
+        .arg(
+            Arg::new("venue")
+                .long("venue")
+                .value_name("VENUE")
+                .value_parser(value_parser!(Venue))
+                .default_value("bithumb")
+                .help("Which exchange; Bithumb with both its API generations"),
+        )
         .arg(
             Arg::new("port")
                 .long("port")
@@ -43,8 +51,8 @@ fn arguments() -> Options {
         .get_matches();
     let defaults = Options::default();
     Options {
+        venue: matches.get_one("venue").copied().unwrap_or(defaults.venue),
         port: matches.get_one("port").copied().unwrap_or(defaults.port),
         seed: matches.get_one("seed").copied().unwrap_or(defaults.seed),
-        ..defaults
     }
 }

@@ -4,169 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::number::Spelling;
-
-/// Answers that vary with the exchange's version or the source that describes it. The defaults are what was measured.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Switches {
-    /// Whether a reply is compressed for a client that accepts gzip.
-    pub gzip: Gzip,
-    pub bithumb_v2: BithumbV2,
-    pub bithumb_legacy: BithumbLegacy,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Gzip {
-    #[default]
-    WhenAccepted,
-    Never,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BithumbV2 {
-    /// HTTP status of an error about an unknown market: 200 or 404.
-    pub unknown_market: u16,
-    pub error_name: ErrorName,
-    /// Unit of the timestamp when exactly one market is asked for.
-    pub single_timestamp: TimestampUnit,
-    pub over_limit: OverLimitV2,
-    pub numbers: Spelling,
-    pub object_order: ObjectOrder,
-    pub limiter: Limiter,
-}
-
-impl Default for BithumbV2 {
-    fn default() -> BithumbV2 {
-        BithumbV2 {
-            unknown_market: 200,
-            error_name: ErrorName::default(),
-            single_timestamp: TimestampUnit::default(),
-            over_limit: OverLimitV2::default(),
-            numbers: Spelling::default(),
-            object_order: ObjectOrder::default(),
-            limiter: Limiter::default(),
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BithumbLegacy {
-    pub over_limit: OverLimitLegacy,
-    pub timestamp: TimestampType,
-    /// HTTP status of a reply whose `status` is an error: 200 or 400.
-    pub error_status: u16,
-    /// BL-10: what a pair in lower case gives.
-    pub lower_case: LowerCase,
-    /// BL-11: what a `count` out of range, or that is no number, gives.
-    pub bad_count: BadCount,
-    pub numbers: Spelling,
-    pub limiter: Limiter,
-}
-
-impl Default for BithumbLegacy {
-    fn default() -> BithumbLegacy {
-        BithumbLegacy {
-            over_limit: OverLimitLegacy::default(),
-            timestamp: TimestampType::default(),
-            error_status: 200,
-            lower_case: LowerCase::default(),
-            bad_count: BadCount::default(),
-            numbers: Spelling::default(),
-            limiter: Limiter::default(),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorName {
-    #[default]
-    Integer,
-    String,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TimestampUnit {
-    #[default]
-    Ms,
-    Us,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TimestampType {
-    #[default]
-    String,
-    Number,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OverLimitV2 {
-    #[default]
-    #[serde(rename = "429_empty")]
-    Empty429,
-    #[serde(rename = "429_body")]
-    Body429,
-    #[serde(rename = "403")]
-    Forbidden403,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OverLimitLegacy {
-    #[default]
-    #[serde(rename = "429_empty")]
-    Empty429,
-    /// HTTP 200 with status 5600.
-    #[serde(rename = "200_5600")]
-    Status5600,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ObjectOrder {
-    #[default]
-    Request,
-    Shuffled,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LowerCase {
-    #[default]
-    Book,
-    Error,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BadCount {
-    #[default]
-    Ignored,
-    Error,
-}
-
-/// A token bucket per client address and category; a client that empties it is blocked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limiter {
-    pub enabled: bool,
-    /// Tokens that come back each second, and the size of the bucket.
-    pub per_second: u32,
-    pub block_ms: u64,
-}
-
-impl Default for Limiter {
-    fn default() -> Limiter {
-        Limiter { enabled: true, per_second: 150, block_ms: 60_000 }
-    }
-}
+pub use super::switches::{
+    BadCount, BithumbLegacy, BithumbV2, Count, ErrorName, Gzip, Korbit, KorbitLimiter, Limiter, LowerCase, ObjectOrder,
+    OverLimitKorbit, OverLimitLegacy, OverLimitUpbit, OverLimitV2, Switches, TimestampType, TimestampUnit, UnitKeys,
+    Upbit, UpbitLimiter,
+};
 
 /// What goes wrong, by the cases of the exchange reference, and more that tests need.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -257,10 +99,14 @@ pub enum Ghost {
 pub struct MarketChange {
     pub market: String,
     pub ghost: Option<Ghost>,
-    /// Bids that are missing at the far end: padded with zeros by Bithumb v2, simply absent in the legacy API.
+    /// Bids that are missing at the far end: padded with zeros by Bithumb v2 and Upbit, simply absent in Bithumb's legacy API
+    /// and at Korbit.
     pub padding: Option<usize>,
-    /// Shows nowhere but in the legacy ticker.
+    /// At Bithumb it shows nowhere but in the legacy ticker, and at Upbit nowhere at all (UP-22). Korbit's pair is stopped: its
+    /// book is empty, and days old (KB-09).
     pub suspended: Option<bool>,
+    /// UP-19: the book and its timestamp stand still, and are minutes old when first read.
+    pub quiet: Option<bool>,
     pub book: Option<BookChange>,
 }
 

@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 
 use super::api::{BadCount, LevelText, LowerCase, OverLimitLegacy, TimestampType};
 use super::book::LEVELS;
-use super::http::{Reply, Request};
+use super::http::Request;
 use super::limiter::Verdict;
 use super::market::{Frozen, Snapshot};
-use super::world::{Answer, SentBook, World, no_route, spell};
+use super::quotation::{spell, write_array};
+use super::reply::Reply;
+use super::world::{Answer, SentBook, World, no_route};
 
 /// Levels a side of `ALL_KRW`, at most.
 const LEVELS_OF_ALL: usize = 5;
@@ -55,7 +57,7 @@ fn bad_parameter(world: &World) -> Reply {
 
 /// The depth asked for; `None`: a bad one that the exchange refuses.
 fn depth(world: &World, request: &Request, most: usize) -> Option<usize> {
-    let Some(count) = request.parameters("count").into_iter().next() else { return Some(most) };
+    let Some(count) = request.parameter("count") else { return Some(most) };
     match (count.parse(), world.switches.bithumb_legacy.bad_count) {
         (Ok(count), _) if (1..=most).contains(&count) => Some(count),
         (_, BadCount::Ignored) => Some(most),
@@ -68,9 +70,7 @@ fn one_book(world: &mut World, request: &Request, market: String, now_us: u64) -
     let Some(depth) = depth(world, request, LEVELS) else {
         return Answer { markets: vec![market], ..bad_parameter(world).into() }.struck(&struck);
     };
-    let frozen = struck.frozen(&market);
-    let snapshot = if struck.delists(&market) { None } else { world.markets.read(&market, now_us / 1_000, frozen) };
-    let Some(snapshot) = snapshot else {
+    let Some(snapshot) = world.read(&market, &struck, now_us) else {
         return Answer { markets: vec![market], ..not_listed(world).into() }.struck(&struck);
     };
     let (quote, base) = market.split_once('-').expect("a listed market's code has a hyphen");
@@ -79,10 +79,13 @@ fn one_book(world: &mut World, request: &Request, market: String, now_us: u64) -
     let mut body = format!(
         r#"{{"status":"0000","data":{{"timestamp":{timestamp},"payment_currency":"{quote}","order_currency":"{base}","bids":"#
     );
-    let level = |(price, quantity): &LevelText| format!(r#"{{"price":"{price}","quantity":"{quantity}"}}"#);
-    write_side(&mut body, &book.bids, level);
+    // Writing to a string cannot fail.
+    let level = |body: &mut String, (price, quantity): &LevelText| {
+        let _ = write!(body, r#"{{"price":"{price}","quantity":"{quantity}"}}"#);
+    };
+    write_array(&mut body, &book.bids, level);
     body.push_str(r#","asks":"#);
-    write_side(&mut body, &book.asks, level);
+    write_array(&mut body, &book.asks, level);
     body.push_str("}}");
     Answer { markets: vec![market], books: vec![book], ..Reply::json(200, body).into() }.struck(&struck)
 }
@@ -102,16 +105,18 @@ fn all_books(world: &mut World, request: &Request, quote: &str, now_us: u64) -> 
     let (timestamp_ms, snapshots) = world.markets.read_together(&wanted, now_us / 1_000);
     let timestamp = timestamp_text(world, timestamp_ms);
     let mut body = format!(r#"{{"status":"0000","data":{{"timestamp":{timestamp},"payment_currency":"{quote}""#);
-    let level = |(price, quantity): &LevelText| format!(r#"{{"quantity":"{quantity}","price":"{price}"}}"#);
+    let level = |body: &mut String, (price, quantity): &LevelText| {
+        let _ = write!(body, r#"{{"quantity":"{quantity}","price":"{price}"}}"#);
+    };
     let mut books = Vec::with_capacity(snapshots.len());
     for snapshot in &snapshots {
         let book = sent(world, snapshot, &timestamp, depth);
         let base = snapshot.market.split_once('-').map_or("", |(_, base)| base);
         // Writing to a string cannot fail.
         let _ = write!(body, r#","{base}":{{"order_currency":"{base}","bids":"#);
-        write_side(&mut body, &book.bids, level);
+        write_array(&mut body, &book.bids, level);
         body.push_str(r#","asks":"#);
-        write_side(&mut body, &book.asks, level);
+        write_array(&mut body, &book.asks, level);
         body.push('}');
         books.push(book);
     }
@@ -131,7 +136,8 @@ fn timestamp_text(world: &World, timestamp_ms: u64) -> String {
 }
 
 fn sent(world: &World, snapshot: &Snapshot, timestamp: &str, depth: usize) -> SentBook {
-    let side = |side| spell(side, depth, world.switches.bithumb_legacy.numbers);
+    let numbers = world.switches.bithumb_legacy.numbers;
+    let side = |side| spell(side, depth, numbers, numbers);
     SentBook {
         market: snapshot.market.clone(),
         timestamp_ms: snapshot.timestamp_ms,
@@ -141,17 +147,6 @@ fn sent(world: &World, snapshot: &Snapshot, timestamp: &str, depth: usize) -> Se
     }
 }
 
-fn write_side(body: &mut String, side: &[LevelText], level: impl Fn(&LevelText) -> String) {
-    body.push('[');
-    for (at, one) in side.iter().enumerate() {
-        if at > 0 {
-            body.push(',');
-        }
-        body.push_str(&level(one));
-    }
-    body.push(']');
-}
-
 /// The keys of `ALL_KRW` are the list of markets; an inactive coin's value is an empty array.
 fn ticker(world: &mut World, base: &str, quote: &str, now_us: u64) -> Answer {
     let struck = world.faults.strike_list();
@@ -159,14 +154,10 @@ fn ticker(world: &mut World, base: &str, quote: &str, now_us: u64) -> Answer {
     for market in
         world.markets.listed().filter(|market| market.pair().0 == quote && (base == "ALL" || market.pair().1 == base))
     {
-        let price = super::number::Number::Scaled {
-            units: market.profile.centre * market.profile.step,
-            scale: market.profile.price_scale,
-        };
         let value = if market.suspended {
             serde_json::json!([])
         } else {
-            serde_json::json!({"closing_price": price.spell(world.switches.bithumb_legacy.numbers)})
+            serde_json::json!({"closing_price": market.profile.price().spell(world.switches.bithumb_legacy.numbers)})
         };
         data.insert(market.pair().1.to_owned(), value);
     }

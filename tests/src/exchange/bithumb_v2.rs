@@ -1,14 +1,18 @@
 //! Bithumb API 2.x over REST: `/v1/orderbook`, `/v1/market/all`, and as much of `/v1/ticker` as has a case (B2-01 to B2-20).
 
-use std::fmt::Write as _;
+use serde_json::json;
 
-use super::api::{ErrorName, ObjectOrder, OverLimitV2, TimestampUnit};
-use super::book::{LEVELS, QUANTITY_SCALE, fnv, mix};
-use super::http::{Reply, Request};
+use super::Venue;
+use super::api::{ErrorName, ObjectOrder, OverLimitV2, TimestampUnit, UnitKeys};
+use super::book::{fnv, mix};
+use super::catalogue::quantity_scale;
+use super::http::Request;
 use super::limiter::Verdict;
 use super::market::Snapshot;
-use super::number::{Number, spell as spell_number};
-use super::world::{Answer, SentBook, World, no_route, spell};
+use super::number::Number;
+use super::quotation::{self, UnitStyle, market_list, markets_asked, write_array, write_units};
+use super::reply::Reply;
+use super::world::{Answer, SentBook, World, no_route};
 
 /// Levels a side when more than one market is asked for.
 const LEVELS_OF_MANY: usize = 15;
@@ -27,22 +31,14 @@ pub(crate) fn answer(world: &mut World, request: &Request, now_us: u64) -> Answe
     let limiter = &world.switches.bithumb_v2.limiter;
     let verdict = world.buckets.take(limiter, request.client, category, now_us);
     let limit = limiter.per_second;
-    let mut answer = match verdict {
-        Verdict::Refuse => {
-            Answer { markets: markets_asked(request), ..over_limit(world.switches.bithumb_v2.over_limit).into() }
-        }
-        Verdict::Pass { .. } => match category {
-            "orderbook" => order_book(world, request, now_us),
-            "ticker" => ticker(world, request, now_us),
-            _ => market_all(world, request),
-        },
-    };
-    let remaining = match verdict {
-        Verdict::Pass { remaining } => remaining,
-        Verdict::Refuse => 0,
+    let mut answer = match (verdict, category) {
+        (Verdict::Pass { .. }, "orderbook") => order_book(world, request, now_us),
+        (Verdict::Pass { .. }, "ticker") => ticker(world, request, now_us),
+        (Verdict::Pass { .. }, _) => market_list(world, request, "isDetails", ("market_warning", &json!("NONE"))),
+        _ => Answer { markets: markets_asked(request), ..over_limit(world.switches.bithumb_v2.over_limit).into() },
     };
     answer.reply.headers = vec![
-        ("x-ratelimit-remaining", remaining.to_string()),
+        ("x-ratelimit-remaining", verdict.remaining().to_string()),
         ("x-ratelimit-requested-tokens", "1".to_owned()),
         ("x-ratelimit-burst-capacity", limit.to_string()),
         ("x-ratelimit-replenish-rate", limit.to_string()),
@@ -60,34 +56,20 @@ fn over_limit(wanted: OverLimitV2) -> Reply {
     }
 }
 
-/// The markets of the query, upper-cased, each once: `markets=A,B` and `markets=A&markets=B` alike.
-fn markets_asked(request: &Request) -> Vec<String> {
-    let mut markets: Vec<String> = Vec::new();
-    for value in request.parameters("markets") {
-        for code in value.split(',').filter(|code| !code.is_empty()) {
-            let code = code.to_ascii_uppercase();
-            if !markets.contains(&code) {
-                markets.push(code);
-            }
-        }
-    }
-    markets
-}
-
 fn error(world: &World, status: u16, code: u16, message: &str) -> Reply {
     let name = match world.switches.bithumb_v2.error_name {
         ErrorName::Integer => code.to_string(),
         ErrorName::String => format!("\"{code}\""),
     };
-    Reply::json(status, format!(r#"{{"error":{{"name":{name},"message":"{message}"}}}}"#))
+    quotation::error(status, &name, message)
 }
 
 fn missing_parameter(world: &World) -> Reply {
-    error(world, 200, 400, "Missing request parameter error. Check the required parameters!")
+    error(world, 200, 400, quotation::MISSING_PARAMETER)
 }
 
 fn unknown_market(world: &World) -> Reply {
-    error(world, world.switches.bithumb_v2.unknown_market, 404, "Code not found")
+    error(world, world.switches.bithumb_v2.unknown_market, 404, quotation::UNKNOWN_MARKET)
 }
 
 fn order_book(world: &mut World, request: &Request, now_us: u64) -> Answer {
@@ -96,23 +78,15 @@ fn order_book(world: &mut World, request: &Request, now_us: u64) -> Answer {
         return missing_parameter(world).into();
     }
     let struck = world.faults.strike_books(&markets);
-    let known = |market: &String| world.markets.is_listed(market) && !struck.delists(market);
-    if !markets.iter().all(known) {
+    let Some(mut snapshots) = world.read_all(&markets, &struck, now_us) else {
         return Answer { markets, ..unknown_market(world).into() }.struck(&struck);
-    }
-    let read = |market: &String| world.markets.read(market, now_us / 1_000, struck.frozen(market));
-    let mut snapshots: Vec<Snapshot> = markets.iter().filter_map(read).collect();
+    };
     if world.switches.bithumb_v2.object_order == ObjectOrder::Shuffled {
         snapshots.sort_by_key(|snapshot| mix(fnv(&snapshot.market) ^ snapshot.timestamp_ms));
     }
-    let (mut body, mut books) = (String::from("["), Vec::new());
-    for snapshot in &snapshots {
-        if body.len() > 1 {
-            body.push(',');
-        }
-        books.push(write_book(world, snapshot, snapshots.len() == 1, &mut body));
-    }
-    body.push(']');
+    let (mut body, mut books) = (String::new(), Vec::new());
+    let single = snapshots.len() == 1;
+    write_array(&mut body, &snapshots, |body, snapshot| books.push(write_book(world, snapshot, single, body)));
     Answer { markets, books, ..Reply::json(200, body).into() }.struck(&struck)
 }
 
@@ -123,69 +97,15 @@ fn write_book(world: &World, snapshot: &Snapshot, single: bool, body: &mut Strin
         (None, true, TimestampUnit::Us) => format!("{}{:03}", snapshot.timestamp_ms, snapshot.timestamp_ms % 1_000),
         (None, _, _) => snapshot.timestamp_ms.to_string(),
     };
-    // A book that a test has made is sent whole, however deep it is.
-    let is_made = snapshot.book.asks.first().is_some_and(|(price, _)| matches!(price, Number::Verbatim(_)));
-    let depth = match single {
-        true if is_made => usize::MAX,
-        true => LEVELS,
-        false => LEVELS_OF_MANY,
+    let depth = if single { snapshot.depth() } else { LEVELS_OF_MANY };
+    let style = UnitStyle {
+        prices: switches.numbers,
+        quantities: switches.numbers,
+        padding: Number::zero(quantity_scale(Venue::Bithumb)),
+        keys: UnitKeys::AskFirst,
+        tail: "}",
     };
-    let side = |side| spell(side, depth, switches.numbers);
-    let (mut asks, mut bids) = (side(&snapshot.book.asks), side(&snapshot.book.bids));
-    // A side with too few orders is padded with zeros.
-    let zero = spell_number(0, QUANTITY_SCALE, switches.numbers);
-    let units = asks.len().max(bids.len());
-    for side in [&mut asks, &mut bids] {
-        side.resize(units, (zero.clone(), zero.clone()));
-    }
-    let total = |side: &[super::book::Level]| {
-        let units = side.iter().take(depth).map(|(_, quantity)| quantity.units_at(QUANTITY_SCALE)).sum();
-        spell_number(units, QUANTITY_SCALE, switches.numbers)
-    };
-    // Writing to a string cannot fail.
-    let _ = write!(
-        body,
-        r#"{{"market":"{}","timestamp":{timestamp},"total_ask_size":{},"total_bid_size":{},"orderbook_units":["#,
-        snapshot.market,
-        total(&snapshot.book.asks),
-        total(&snapshot.book.bids),
-    );
-    for (at, ((ask_price, ask_size), (bid_price, bid_size))) in asks.iter().zip(&bids).enumerate() {
-        let comma = if at == 0 { "" } else { "," };
-        let _ = write!(
-            body,
-            r#"{comma}{{"ask_price":{ask_price},"bid_price":{bid_price},"ask_size":{ask_size},"bid_size":{bid_size}}}"#
-        );
-    }
-    body.push_str("]}");
-    SentBook { market: snapshot.market.clone(), timestamp_ms: snapshot.timestamp_ms, timestamp, asks, bids }
-}
-
-fn market_all(world: &mut World, request: &Request) -> Answer {
-    let struck = world.faults.strike_list();
-    let details = request.parameters("isDetails").iter().any(|value| value == "true");
-    let rows: Vec<serde_json::Value> = world
-        .markets
-        .listed()
-        .map(|market| {
-            let (code, name) = (&market.profile.code, &market.profile.name);
-            let mut row = serde_json::json!({"market": code, "korean_name": korean(name), "english_name": name});
-            if details {
-                row["market_warning"] = "NONE".into();
-            }
-            row
-        })
-        .collect();
-    Answer::from(Reply::json(200, serde_json::Value::from(rows).to_string())).struck(&struck)
-}
-
-/// Real names for two, so that clients meet text that is not ASCII.
-fn korean(name: &str) -> &str {
-    match name {
-        "Bitcoin" => "비트코인",
-        "Ethereum" => "이더리움",
-        other => other,
-    }
+    write_units(body, snapshot, timestamp, depth, &style)
 }
 
 /// The adapters do not use it; it is here for the cap on its `markets`, which the order book may get one day.
@@ -204,7 +124,7 @@ fn ticker(world: &mut World, request: &Request, now_us: u64) -> Answer {
         // 9 hours ahead, as the real one.
         let timestamp_ms = now_us / 1_000 + 9 * 3_600_000;
         let rows: Vec<serde_json::Value> =
-            markets.iter().map(|market| serde_json::json!({"market": market, "timestamp": timestamp_ms})).collect();
+            markets.iter().map(|market| json!({"market": market, "timestamp": timestamp_ms})).collect();
         Reply::json(200, serde_json::Value::from(rows).to_string())
     } else {
         unknown_market(world)

@@ -6,64 +6,56 @@
 
 use super::number::Number;
 
-/// Levels a side that the generator makes; the deepest REST book of the four exchanges.
+/// Levels a side that the generator makes; the deepest REST book of all the exchanges.
 pub(crate) const LEVELS: usize = 30;
-/// Decimals of a quantity: Bithumb v2 prints at most four.
-pub(crate) const QUANTITY_SCALE: u32 = 4;
 
-/// What stays the same in a market's life.
-#[derive(Clone, Debug)]
-pub(crate) struct Profile {
-    /// `KRW-BTC`: quote, base.
-    pub(crate) code: String,
-    pub(crate) name: String,
+/// What markets are paid in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quote {
+    Krw,
+    /// BTC, and anything that a test makes up.
+    Btc,
+    Usdt,
+}
+
+impl Quote {
+    fn of_code(code: &str) -> Quote {
+        match code.split_once('-') {
+            Some(("KRW", _)) => Quote::Krw,
+            Some(("USDT", _)) => Quote::Usdt,
+            _ => Quote::Btc,
+        }
+    }
+
     /// Decimals of a price.
-    pub(crate) price_scale: u32,
-    /// The price step, in units of 10^-`price_scale`.
-    pub(crate) step: i64,
-    /// The price around which the market moves, in steps.
-    pub(crate) centre: i64,
-    /// A thin market has fewer bids than `LEVELS`.
-    pub(crate) thin: bool,
-}
-
-impl Profile {
-    /// `price` is in units of 10^-`price_scale`.
-    pub(crate) fn new(code: &str, name: &str, price_scale: u32, price: i64, thin: bool) -> Profile {
-        let step = step(price_scale, price);
-        Profile {
-            code: code.to_owned(),
-            name: name.to_owned(),
-            price_scale,
-            step,
-            centre: (price / step).max(CENTRE_MIN),
-            thin,
+    fn price_scale(self) -> u32 {
+        match self {
+            Quote::Krw => 4,
+            Quote::Btc | Quote::Usdt => 8,
         }
     }
 
-    /// A market that nobody described: everything comes from its code.
-    pub(crate) fn of_code(code: &str) -> Profile {
-        let chance = mix(fnv(code));
-        let name = code.split_once('-').map_or(code, |(_, base)| base).to_owned();
-        if code.starts_with("KRW-") {
-            // 1 to 9999 KRW, evenly over the magnitudes
-            let price = (1 + (chance >> 8) % 9) as i64 * 10_i64.pow((chance % 4) as u32) * 10_000
-                + ((chance >> 16) % 10_000) as i64;
-            Profile::new(code, &name, 4, price, false)
-        } else {
-            Profile::new(code, &name, 8, 1000 + (chance % 1_000_000) as i64, false)
+    /// The step from one price to the next, and the result, in units of 10^-`price_scale`.
+    fn step(self, price: i64) -> i64 {
+        match self {
+            Quote::Krw => krw_step(price),
+            Quote::Btc => 1,
+            // 0.01 from 10 USDT on, four digits below.
+            Quote::Usdt => (10_i64.pow(price.max(1).ilog10()) / 1_000).clamp(1, 1_000_000),
+        }
+    }
+
+    /// The value of the smallest orders, in units of 10^-`price_scale`: 50,000 KRW, 0.001 BTC, 50 USDT.
+    fn least(self) -> i64 {
+        match self {
+            Quote::Krw => 50_000 * 10_000,
+            Quote::Btc => 100_000,
+            Quote::Usdt => 50 * 100_000_000,
         }
     }
 }
 
-/// A centre below this would let the book's lower end touch zero.
-const CENTRE_MIN: i64 = 600;
-
-/// The price grid of a KRW market (prices with 4 decimals), or of a BTC market (8 decimals, always 1 satoshi).
-fn step(price_scale: u32, price: i64) -> i64 {
-    if price_scale != 4 {
-        return 1;
-    }
+fn krw_step(price: i64) -> i64 {
     match price / 10_000 {
         1_000_000.. => 1000 * 10_000,
         500_000.. => 500 * 10_000,
@@ -78,11 +70,80 @@ fn step(price_scale: u32, price: i64) -> i64 {
     }
 }
 
+/// What stays the same in a market's life.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    /// `KRW-BTC`: quote, base.
+    pub(crate) code: String,
+    pub(crate) name: String,
+    quote: Quote,
+    /// Decimals of a quantity.
+    pub(crate) quantity_scale: u32,
+    /// The price step, in units of the quote's price scale.
+    step: i64,
+    /// The price around which the market moves, in steps.
+    centre: i64,
+    /// A thin market has fewer bids than `LEVELS`.
+    thin: bool,
+}
+
+impl Profile {
+    /// `price` is in units of the quote's price scale.
+    pub(crate) fn new(code: &str, name: &str, price: i64, quantity_scale: u32) -> Profile {
+        let quote = Quote::of_code(code);
+        let step = quote.step(price);
+        Profile {
+            code: code.to_owned(),
+            name: name.to_owned(),
+            quote,
+            quantity_scale,
+            step,
+            centre: (price / step).max(CENTRE_MIN),
+            thin: false,
+        }
+    }
+
+    /// A market that nobody described: everything comes from its code.
+    pub(crate) fn of_code(code: &str, quantity_scale: u32) -> Profile {
+        let chance = mix(fnv(code));
+        let name = code.split_once('-').map_or(code, |(_, base)| base);
+        // One digit, evenly over four magnitudes, and some more digits, in units of `unit`.
+        let price = |unit: i64| {
+            (1 + (chance >> 8) % 9) as i64 * 10_i64.pow((chance % 4) as u32) * unit
+                + ((chance >> 16) % unit as u64) as i64
+        };
+        let price = match Quote::of_code(code) {
+            // 1 to 9999 KRW
+            Quote::Krw => price(10_000),
+            Quote::Btc => 1000 + (chance % 1_000_000) as i64,
+            // 0.01 to 91 USDT
+            Quote::Usdt => price(1_000_000),
+        };
+        Profile::new(code, name, price, quantity_scale)
+    }
+
+    pub(crate) fn thin(self) -> Profile {
+        Profile { thin: true, ..self }
+    }
+
+    /// The price around which the market moves.
+    pub(crate) fn price(&self) -> Number {
+        self.price_at(self.centre)
+    }
+
+    fn price_at(&self, steps: i64) -> Number {
+        Number::Scaled { units: steps * self.step, scale: self.quote.price_scale() }
+    }
+}
+
+/// A centre below this would let the book's lower end touch zero.
+const CENTRE_MIN: i64 = 600;
+
 /// One level: price and quantity.
 pub(crate) type Level = (Number, Number);
 
 /// Both sides, best level first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Book {
     pub(crate) asks: Vec<Level>,
     pub(crate) bids: Vec<Level>,
@@ -137,19 +198,20 @@ fn side(key: u64, profile: &Profile, tick: u64, best: i64, direction: i64, level
         let life = 1 + place % 16;
         let chance = mix(presence ^ (((tick + place % life) / life) << 8));
         side.push((
-            Number::Scaled { units: price * profile.step, scale: profile.price_scale },
-            Number::Scaled { units: quantity(chance, profile, price), scale: QUANTITY_SCALE },
+            profile.price_at(price),
+            Number::Scaled { units: quantity(chance, profile, price), scale: profile.quantity_scale },
         ));
     }
     side
 }
 
-/// A quantity in units of 10^-4, from a value of 50,000 to 50 million KRW (0.001 to 1 BTC), small ones being more frequent.
+/// A quantity in units of 10^-`quantity_scale`, worth up to a thousand times the quote's least value, small ones being more
+/// frequent.
 fn quantity(chance: u64, profile: &Profile, price_steps: i64) -> i64 {
-    let (least, magnitudes) = if profile.price_scale == 4 { (50_000 * 10_000, 3) } else { (100_000, 3) };
-    let value = least * 10_i64.pow((chance % magnitudes) as u32) * (100 + (chance >> 8) % 900) as i64 / 100;
-    let units = value * 10_i64.pow(QUANTITY_SCALE) / (price_steps * profile.step);
-    units.max(1)
+    let value = profile.quote.least() * 10_i64.pow((chance % 3) as u32) * (100 + (chance >> 8) % 900) as i64 / 100;
+    // Eight decimals of it need more than 64 bits.
+    let units = i128::from(value) * 10_i128.pow(profile.quantity_scale) / i128::from(price_steps * profile.step);
+    i64::try_from(units).unwrap_or(i64::MAX).max(1)
 }
 
 /// splitmix64's finaliser: every input bit changes half of the output bits.
@@ -167,8 +229,13 @@ pub(crate) fn fnv(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::market::profiles;
+    use super::super::Venue;
+    use super::super::catalogue;
     use super::*;
+
+    fn profiles() -> Vec<Profile> {
+        catalogue::profiles(Venue::Bithumb)
+    }
 
     fn units(number: &Number) -> i64 {
         match number {
@@ -179,7 +246,8 @@ mod tests {
 
     #[test]
     fn every_book_is_sorted_uncrossed_and_deep_enough() {
-        for profile in profiles() {
+        let venues = [Venue::Bithumb, Venue::Upbit, Venue::Korbit];
+        for profile in venues.into_iter().flat_map(catalogue::profiles) {
             for tick in [0, 1, 2, 1000, 16_383, 16_384, 1_000_000_007] {
                 let book = book(7, &profile, tick);
                 assert_eq!(book.asks.len(), LEVELS, "{} asks at {tick}", profile.code);

@@ -18,7 +18,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::api::{FaultRule, MarketChange, Pause, Switches};
-use super::http::{Reply, Request};
+use super::http::Request;
+use super::reply::Reply;
 use super::world::World;
 
 /// Entries in one page, unless the request names fewer.

@@ -3,67 +3,27 @@
 use std::collections::HashMap;
 
 use super::api::{BookChange, BookOverride, Ghost, MarketChange};
-use super::book::{self, Book, Level, Profile, mix};
+use super::book::{self, Book, LEVELS, Level, Profile, mix};
 use super::number::Number;
+use super::{Venue, catalogue};
 
-/// Codes that tests rely on, with a price near the real one of late 2026: KRW with 4 decimals, BTC with 8.
-const KRW: [(&str, &str, i64); 24] = [
-    ("BTC", "Bitcoin", 1_571_230_000_000),
-    ("ETH", "Ethereum", 47_150_000_000),
-    ("XRP", "XRP", 31_200_000),
-    ("SOL", "Solana", 2_013_000_000),
-    ("DOGE", "Dogecoin", 2_341_000),
-    ("ADA", "Cardano", 6_520_000),
-    ("USDT", "Tether", 14_720_000),
-    ("TRX", "TRON", 4_131_000),
-    ("LINK", "Chainlink", 195_600_000),
-    ("AVAX", "Avalanche", 213_400_000),
-    ("SUI", "Sui", 24_310_000),
-    ("XLM", "Stellar Lumens", 3_622_000),
-    ("BCH", "Bitcoin Cash", 7_815_000_000),
-    ("DOT", "Polkadot", 33_510_000),
-    ("NEAR", "NEAR Protocol", 28_970_000),
-    ("UNI", "Uniswap", 89_420_000),
-    ("AAVE", "Aave", 2_684_000_000),
-    ("ETC", "Ethereum Classic", 221_700_000),
-    ("ATOM", "Cosmos", 38_240_000),
-    ("PEPE", "Pepe", 87),
-    ("SHIB", "Shiba Inu", 139),
-    ("WLD", "Worldcoin", 10_450_000),
-    ("SAND", "The Sandbox", 2_853_000),
-    ("KLAY", "Klaytn", 1_726_000),
-];
-/// Markets with few orders: the bid side is short.
-const THIN: [(&str, &str, i64); 2] = [("NFT", "APENFT", 6_100), ("BTT", "BitTorrent", 9_200)];
-const BTC: [(&str, &str, i64); 6] = [
-    ("ETH", "Ethereum", 3_001_000),
-    ("XRP", "XRP", 1_985),
-    ("SOL", "Solana", 128_120),
-    ("ADA", "Cardano", 1_687),
-    ("LINK", "Chainlink", 12_448),
-    ("DOT", "Polkadot", 2_132),
-];
-/// Generated KRW markets `KRW-G001`, …: together with the named ones more than 250, so that one call cannot name all.
-const GENERATED: u32 = 230;
 /// Room for what tests list.
 const MARKETS_MAX: usize = 2_000;
-
-/// The markets that exist at start, in the order in which the exchange lists them.
-pub(crate) fn profiles() -> Vec<Profile> {
-    let krw = KRW.iter().map(|&(base, name, price)| Profile::new(&format!("KRW-{base}"), name, 4, price, false));
-    let thin = THIN.iter().map(|&(base, name, price)| Profile::new(&format!("KRW-{base}"), name, 4, price, true));
-    let generated = (1..=GENERATED).map(|number| Profile::of_code(&format!("KRW-G{number:03}")));
-    let btc = BTC.iter().map(|&(base, name, price)| Profile::new(&format!("BTC-{base}"), name, 8, price, false));
-    krw.chain(thin).chain(generated).chain(btc).collect()
-}
+/// Age of a quiet market's book when it is first read.
+const QUIET_MS: u64 = 4 * 60_000;
+/// Age of a stopped pair's book: 7.8 days, as measured.
+const STOPPED_MS: u64 = 673_920_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Market {
     pub(crate) profile: Profile,
     pub(crate) listed: bool,
     pub(crate) suspended: bool,
+    quiet: bool,
     tick: u64,
     timestamp_ms: u64,
+    /// The timestamp while the book stands still, from the first read on.
+    still_ms: Option<u64>,
     ghost: Ghost,
     padding: usize,
     book: Option<BookOverride>,
@@ -75,8 +35,10 @@ impl Market {
             profile,
             listed: true,
             suspended: false,
+            quiet: false,
             tick: 0,
             timestamp_ms: 0,
+            still_ms: None,
             ghost: Ghost::Off,
             padding: 0,
             book: None,
@@ -108,23 +70,36 @@ pub(crate) struct Snapshot {
     pub(crate) book: Book,
 }
 
+impl Snapshot {
+    /// Levels of a side that one reply shows: a book that a test has made is sent whole, however deep it is.
+    pub(crate) fn depth(&self) -> usize {
+        let is_made = self.book.asks.first().is_some_and(|(price, _)| matches!(price, Number::Verbatim(_)));
+        if is_made { usize::MAX } else { LEVELS }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Markets {
+    venue: Venue,
     seed: u64,
     markets: Vec<Market>,
     index: HashMap<String, usize>,
 }
 
 impl Markets {
-    pub(crate) fn new(seed: u64) -> Markets {
-        let markets: Vec<Market> = profiles().into_iter().map(Market::new).collect();
-        let index = markets.iter().enumerate().map(|(at, market)| (market.profile.code.clone(), at)).collect();
-        Markets { seed, markets, index }
+    pub(crate) fn new(venue: Venue, seed: u64) -> Markets {
+        let mut markets: Vec<Market> = catalogue::profiles(venue).into_iter().map(Market::new).collect();
+        let index: HashMap<String, usize> =
+            markets.iter().enumerate().map(|(at, market)| (market.profile.code.clone(), at)).collect();
+        for code in catalogue::suspended(venue) {
+            markets[index[&code]].suspended = true;
+        }
+        Markets { venue, seed, markets, index }
     }
 
     /// As at start, but no book's timestamp ever comes again.
     pub(crate) fn reset(&mut self) {
-        let fresh = Markets::new(self.seed);
+        let fresh = Markets::new(self.venue, self.seed);
         let old = std::mem::replace(self, fresh);
         for market in old.markets {
             if let Some(&at) = self.index.get(&market.profile.code) {
@@ -161,6 +136,10 @@ impl Markets {
         market.ghost = change.ghost.unwrap_or(market.ghost);
         market.padding = change.padding.unwrap_or(market.padding);
         market.suspended = change.suspended.unwrap_or(market.suspended);
+        market.quiet = change.quiet.unwrap_or(market.quiet);
+        if change.suspended.is_some() || change.quiet.is_some() {
+            market.still_ms = None;
+        }
         match change.book {
             None => {}
             Some(BookChange::Generated) => market.book = None,
@@ -174,7 +153,8 @@ impl Markets {
             Some(&at) => at,
             None if self.markets.len() >= MARKETS_MAX => return Err(format!("more than {MARKETS_MAX} markets")),
             None => {
-                self.markets.push(Market::new(Profile::of_code(code)));
+                let profile = Profile::of_code(code, catalogue::quantity_scale(self.venue));
+                self.markets.push(Market::new(profile));
                 self.index.insert(code.to_owned(), self.markets.len() - 1);
                 self.markets.len() - 1
             }
@@ -182,13 +162,22 @@ impl Markets {
         Ok(&mut self.markets[at])
     }
 
-    /// One read of a listed market at `now_ms`: its tick and its timestamp go on, unless frozen.
+    /// One read of a listed market at `now_ms`: its tick and its timestamp go on, unless it stands still or is frozen.
     pub(crate) fn read(&mut self, code: &str, now_ms: u64, frozen: Frozen) -> Option<Snapshot> {
         let seed = self.seed;
         let at = *self.index.get(code)?;
         let market = &mut self.markets[at];
         if !market.listed {
             return None;
+        }
+        // Elsewhere nothing in the book tells that its market is suspended.
+        if market.suspended && self.venue == Venue::Korbit {
+            let timestamp_ms = market.still_since(now_ms, STOPPED_MS);
+            return Some(Snapshot { timestamp_ms, book: Book::default(), ..market.snapshot(seed) });
+        }
+        if market.quiet {
+            let timestamp_ms = market.still_since(now_ms, QUIET_MS);
+            return Some(Snapshot { timestamp_ms, ..market.snapshot(seed) });
         }
         if frozen != Frozen::Everything || market.tick == 0 {
             market.tick += 1;
@@ -217,6 +206,11 @@ impl Markets {
 }
 
 impl Market {
+    /// The timestamp of a book that stood still for `age_ms` already when it was first read.
+    fn still_since(&mut self, now_ms: u64, age_ms: u64) -> u64 {
+        *self.still_ms.get_or_insert(now_ms.saturating_sub(age_ms))
+    }
+
     fn snapshot(&self, seed: u64) -> Snapshot {
         let mut book = book::book(seed, &self.profile, self.tick);
         let mut timestamp_override = None;
@@ -236,7 +230,7 @@ impl Market {
             Ghost::Deep => Some(2),
         };
         if let Some(level) = ghost_at.and_then(|at| book.asks.get_mut(at)) {
-            level.1 = Number::ZERO;
+            level.1 = Number::zero(self.profile.quantity_scale);
         }
         book.bids.truncate(book.bids.len().saturating_sub(self.padding));
         Snapshot { market: self.profile.code.clone(), timestamp_ms: self.timestamp_ms, timestamp_override, book }
@@ -255,7 +249,7 @@ mod tests {
 
     #[test]
     fn timestamps_rise_even_when_the_clock_does_not() {
-        let mut markets = Markets::new(1);
+        let mut markets = Markets::new(Venue::Bithumb, 1);
         let mut last = 0;
         for now_ms in [NOW_MS, NOW_MS, NOW_MS - 5_000, NOW_MS + 1] {
             let next = timestamp(&mut markets, now_ms, Frozen::Nothing);
@@ -269,7 +263,7 @@ mod tests {
 
     #[test]
     fn frozen_parts_stand_still() {
-        let mut markets = Markets::new(1);
+        let mut markets = Markets::new(Venue::Bithumb, 1);
         let first = markets.read("KRW-BTC", NOW_MS, Frozen::Nothing).expect("listed");
         let same = markets.read("KRW-BTC", NOW_MS + 1000, Frozen::Everything).expect("listed");
         assert_eq!((first.timestamp_ms, &first.book), (same.timestamp_ms, &same.book));
@@ -279,8 +273,39 @@ mod tests {
     }
 
     #[test]
+    fn a_quiet_market_stands_still_until_it_is_not_quiet_any_more() {
+        let mut markets = Markets::new(Venue::Upbit, 1);
+        let quiet =
+            |quiet| MarketChange { market: "KRW-BTC".to_owned(), quiet: Some(quiet), ..MarketChange::default() };
+        let last = timestamp(&mut markets, NOW_MS, Frozen::Nothing);
+        markets.change(quiet(true)).expect("it is there");
+        let first = markets.read("KRW-BTC", NOW_MS, Frozen::Nothing).expect("listed");
+        let again = markets.read("KRW-BTC", NOW_MS + 60_000, Frozen::Nothing).expect("listed");
+        assert_eq!((first.timestamp_ms, &first.book), (NOW_MS - QUIET_MS, &again.book));
+        assert_eq!(again.timestamp_ms, first.timestamp_ms);
+        markets.change(quiet(false)).expect("it is there");
+        assert!(timestamp(&mut markets, NOW_MS, Frozen::Nothing) > last);
+    }
+
+    #[test]
+    fn suspension_empties_the_book_at_korbit_alone() {
+        for (venue, empty) in [(Venue::Bithumb, false), (Venue::Upbit, false), (Venue::Korbit, true)] {
+            let mut markets = Markets::new(venue, 1);
+            let suspended =
+                |suspended| MarketChange { market: "KRW-BTC".to_owned(), suspended, ..MarketChange::default() };
+            markets.change(suspended(Some(true))).expect("it is there");
+            let snapshot = markets.read("KRW-BTC", NOW_MS, Frozen::Nothing).expect("listed");
+            assert_eq!(snapshot.book == Book::default(), empty, "{venue:?}");
+            assert_eq!(snapshot.timestamp_ms == NOW_MS - STOPPED_MS, empty, "{venue:?}");
+            markets.change(suspended(Some(false))).expect("it is there");
+            let snapshot = markets.read("KRW-BTC", NOW_MS, Frozen::Nothing).expect("listed");
+            assert_eq!((snapshot.book.asks.len(), snapshot.book.bids.len()), (LEVELS, LEVELS), "{venue:?}");
+        }
+    }
+
+    #[test]
     fn markets_come_and_go() {
-        let mut markets = Markets::new(1);
+        let mut markets = Markets::new(Venue::Bithumb, 1);
         assert!(markets.listed().filter(|market| market.pair().0 == "KRW").count() >= 250);
         assert!(markets.read("KRW-NEW", NOW_MS, Frozen::Nothing).is_none());
         markets.list("KRW-NEW").expect("a good code");

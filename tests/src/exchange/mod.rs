@@ -2,47 +2,80 @@
 //! ones, the exchange's own errors and rate limits, and faults on demand.
 //!
 //! ```text
-//! server ── connections, pause ── http: parse, write, break
+//! server ── connections, pause ── http: parse requests; reply: write, or break, replies
 //!    │
 //!    ├── /control/…  control ─┐                  client: the same from a test's side
 //!    │                        ├── world: switches, faults, markets, limiter, journals
 //!    └── everything else ─────┘
-//!          one file per exchange API: bithumb_v2, bithumb_legacy
-//!          they read their books from market, which moves them with book, and spell them with number
+//!          one file per exchange API: bithumb_v2, bithumb_legacy, upbit, korbit, and in quotation what they share
+//!          they read their books from market, which begins with catalogue and moves them with book, and spell them with number
 //! ```
 //!
-//! The cases `B2-*`, `BL-*` and `F-*` of the tests are named in [`tests`] and in [`api::Fault`].
+//! The cases `B2-*`, `BL-*`, `UP-*`, `KB-*` and `F-*` of the exchange reference are named in [`tests`] and in [`api`].
 
 pub mod api;
 mod bithumb_legacy;
 mod bithumb_v2;
 mod book;
+mod catalogue;
 mod client;
 mod control;
 mod fault;
 mod http;
 mod journal;
+mod korbit;
 mod limiter;
 mod market;
 mod number;
+mod quotation;
+mod reply;
 mod server;
+mod switches;
 #[cfg(test)]
 mod tests;
+mod upbit;
 mod world;
 
 use std::io;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
 pub use client::ExchangeControl;
 pub use number::Spelling;
 
 pub(crate) use book::fnv as fingerprint;
 
-/// Which exchange is played. Two exchanges share paths, so that one server plays one of them.
+/// Which exchange is played. Exchanges share paths, so that one server plays one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Venue {
     /// Both API generations: `/v1/…` and `/public/…`.
     #[default]
     Bithumb,
+    /// `/v1/…`
+    Upbit,
+    /// `/v2/…`
+    Korbit,
+}
+
+impl Venue {
+    pub fn name(self) -> &'static str {
+        match self {
+            Venue::Bithumb => "bithumb",
+            Venue::Upbit => "upbit",
+            Venue::Korbit => "korbit",
+        }
+    }
+}
+
+impl ValueEnum for Venue {
+    fn value_variants<'a>() -> &'a [Venue] {
+        &[Venue::Bithumb, Venue::Upbit, Venue::Korbit]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

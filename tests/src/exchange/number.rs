@@ -23,7 +23,9 @@ pub(crate) enum Number {
 }
 
 impl Number {
-    pub(crate) const ZERO: Number = Number::Scaled { units: 0, scale: 4 };
+    pub(crate) const fn zero(scale: u32) -> Number {
+        Number::Scaled { units: 0, scale }
+    }
 
     pub(crate) fn spell(&self, spelling: Spelling) -> String {
         match self {
@@ -32,17 +34,21 @@ impl Number {
         }
     }
 
-    /// The units of a number that the generator made at this scale, else 0: enough for the totals, which no client relies on.
-    pub(crate) fn units_at(&self, wanted: u32) -> i64 {
-        match self {
-            Number::Scaled { units, scale } if *scale == wanted => *units,
-            _ => 0,
+    /// The sum of numbers of one scale. Texts count nothing, which will do for totals: no client relies on those.
+    pub(crate) fn sum<'a>(numbers: impl Iterator<Item = &'a Number>) -> Number {
+        let (mut sum, mut sum_scale) = (0, 0);
+        for number in numbers {
+            if let Number::Scaled { units, scale } = number {
+                sum += units;
+                sum_scale = *scale;
+            }
         }
+        Number::Scaled { units: sum, scale: sum_scale }
     }
 }
 
 /// `units` × 10^-`scale`, at least 0, in the wanted spelling.
-pub(crate) fn spell(units: i64, scale: u32, spelling: Spelling) -> String {
+fn spell(units: i64, scale: u32, spelling: Spelling) -> String {
     match spelling {
         Spelling::Plain => {
             let text = fixed(units, scale);

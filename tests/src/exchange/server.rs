@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::Options;
 use super::api::Pause;
 use super::control::{self, Then};
-use super::http::{self, Closed, Reader, Reply, Request};
+use super::http::{Closed, Reader, Request};
+use super::reply::{self, Delivery, Reply};
 use super::world::{Answer, World};
 
 const CONNECTIONS_MAX: usize = 512;
@@ -135,7 +136,7 @@ fn listen(listener: &TcpListener, shared: &Arc<Shared>) {
         };
         connections += 1;
         if shared.open().len() >= CONNECTIONS_MAX {
-            http::reset(&stream);
+            reply::reset(&stream);
             continue;
         }
         let Ok(clone) = stream.try_clone() else { continue };
@@ -213,7 +214,7 @@ fn exchange(stream: &mut TcpStream, request: &Request, shared: &Shared) -> io::R
     if !answer.delay.is_zero() && shared.stop.sleep(answer.delay) {
         return Ok(false);
     }
-    let trickles = matches!(answer.reply.delivery, http::Delivery::Trickle { .. });
+    let trickles = matches!(answer.reply.delivery, Delivery::Trickle { .. });
     let books = std::mem::take(&mut answer.books);
     let sequence = shared.world().note_request(request, &answer);
     // A client that has its reply finds it in the log; one that did not take it makes its books vanish from there again.
@@ -240,7 +241,7 @@ fn passes_pause(stream: &TcpStream, request: &Request, shared: &Shared) -> bool 
             None => return true,
             Some(Pause::Reset) => {
                 shared.world().note_request(request, &Answer::default());
-                http::reset(stream);
+                reply::reset(stream);
                 return false;
             }
             Some(Pause::Hang) => {

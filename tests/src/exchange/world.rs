@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::api::{Fault, Gzip, LevelText, Pause, Summary, Switches};
 use super::fault::{Faults, Struck};
-use super::http::{Delivery, Reply, Request};
+use super::http::Request;
 use super::journal::{self, Journal};
-use super::limiter::Buckets;
-use super::market::Markets;
-use super::number::Spelling;
-use super::{Venue, api, bithumb_legacy, bithumb_v2, book};
+use super::limiter::{Buckets, Windows};
+use super::market::{Markets, Snapshot};
+use super::reply::{Delivery, Reply};
+use super::{Venue, api, bithumb_legacy, bithumb_v2, korbit, upbit};
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -18,6 +18,7 @@ pub(crate) struct World {
     pub(crate) switches: Switches,
     pub(crate) faults: Faults,
     pub(crate) buckets: Buckets,
+    pub(crate) windows: Windows,
     pub(crate) pause: Option<Pause>,
     pub(crate) requests: Journal,
     pub(crate) served: Journal,
@@ -58,14 +59,7 @@ impl Answer {
         self.delay = Duration::from_millis(struck.delay_ms());
         let Some(fault) = struck.of_reply() else { return self };
         match fault {
-            Fault::Gateway { status } => {
-                let body = format!(
-                    "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-                );
-                self.reply.status = *status;
-                self.reply.content_type = Some("text/html".to_owned());
-                self.reply.body = body.into_bytes();
-            }
+            Fault::Gateway { status } => self.reply = Reply::html(*status),
             Fault::TruncatedJson => self.reply.body.truncate(self.reply.body.len() / 2),
             Fault::Trickle { bytes, every_ms } => {
                 self.reply.delivery = Delivery::Trickle { bytes: *bytes, every: Duration::from_millis(*every_ms) };
@@ -76,9 +70,7 @@ impl Answer {
             Fault::Huge { bytes } => self.reply.delivery = Delivery::Huge(*bytes),
             Fault::EmptyBody => self.reply.body.clear(),
             Fault::Reply { status, content_type, body } => {
-                self.reply.status = *status;
-                self.reply.content_type = Some(content_type.clone());
-                self.reply.body = body.clone().into_bytes();
+                self.reply = Reply::new(*status, content_type, body.as_str());
             }
             Fault::StuckTimestamp | Fault::SameBody | Fault::Delisted | Fault::Delay { .. } => {}
         }
@@ -91,10 +83,11 @@ impl World {
     pub(crate) fn new(venue: Venue, seed: u64) -> World {
         World {
             venue,
-            markets: Markets::new(seed),
+            markets: Markets::new(venue, seed),
             switches: Switches::default(),
             faults: Faults::default(),
             buckets: Buckets::default(),
+            windows: Windows::default(),
             pause: None,
             requests: Journal::new(journal::ENTRIES_MAX, journal::BYTES_MAX),
             served: Journal::new(journal::ENTRIES_MAX, journal::BYTES_MAX),
@@ -107,6 +100,7 @@ impl World {
         self.switches = Switches::default();
         self.faults.clear();
         self.buckets = Buckets::default();
+        self.windows = Windows::default();
         self.pause = None;
         self.requests.clear();
         self.served.clear();
@@ -124,7 +118,26 @@ impl World {
                 Some(route) => bithumb_legacy::answer(self, request, route, now_us),
                 None => bithumb_v2::answer(self, request, now_us),
             },
+            Venue::Upbit => upbit::answer(self, request, now_us),
+            Venue::Korbit => korbit::answer(self, request, now_us),
         }
+    }
+
+    /// One read of a market, as far as the faults let it happen.
+    pub(crate) fn read(&mut self, market: &str, struck: &Struck, now_us: u64) -> Option<Snapshot> {
+        if struck.delists(market) {
+            return None;
+        }
+        self.markets.read(market, now_us / 1_000, struck.frozen(market))
+    }
+
+    /// The same of several markets; nothing, if one of them is unknown.
+    pub(crate) fn read_all(&mut self, markets: &[String], struck: &Struck, now_us: u64) -> Option<Vec<Snapshot>> {
+        let known = |market: &String| self.markets.is_listed(market) && !struck.delists(market);
+        if !markets.iter().all(known) {
+            return None;
+        }
+        markets.iter().map(|market| self.read(market, struck, now_us)).collect()
     }
 
     /// Logs a request whose answer is decided, and returns its sequence number.
@@ -185,11 +198,6 @@ impl World {
     pub(crate) fn compresses(&self, request: &Request) -> bool {
         self.switches.gzip == Gzip::WhenAccepted && request.accepts_gzip()
     }
-}
-
-/// The best `depth` levels as texts.
-pub(crate) fn spell(side: &[book::Level], depth: usize, spelling: Spelling) -> Vec<LevelText> {
-    side.iter().take(depth).map(|(price, quantity)| (price.spell(spelling), quantity.spell(spelling))).collect()
 }
 
 /// What both Bithumb APIs say to a path that they do not have.

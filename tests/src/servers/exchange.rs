@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::daemon::binary;
 use super::{Lines, Process, free_port};
-use crate::exchange::ExchangeControl;
+use crate::exchange::{ExchangeControl, Venue};
 
 const START: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct ExchangeProcess {
+    venue: Venue,
     port: u16,
     seed: u64,
     log: PathBuf,
@@ -20,11 +21,17 @@ pub struct ExchangeProcess {
 }
 
 impl ExchangeProcess {
-    /// Its output goes to `exchange.log` in `folder`.
+    /// Bithumb.
     pub fn start(folder: &Path, seed: u64) -> Result<ExchangeProcess, String> {
-        let (port, log) = (free_port()?, folder.join("exchange.log"));
-        let process = spawn(port, seed, &log)?;
-        Ok(ExchangeProcess { port, seed, log, process })
+        ExchangeProcess::start_venue(folder, seed, Venue::Bithumb)
+    }
+
+    /// Its output goes to `exchange-VENUE-PORT.log` in `folder`.
+    pub fn start_venue(folder: &Path, seed: u64, venue: Venue) -> Result<ExchangeProcess, String> {
+        let port = free_port()?;
+        let log = folder.join(format!("exchange-{}-{port}.log", venue.name()));
+        let process = spawn(venue, port, seed, &log)?;
+        Ok(ExchangeProcess { venue, port, seed, log, process })
     }
 
     /// Ends it; its port stays its own.
@@ -34,7 +41,7 @@ impl ExchangeProcess {
 
     /// At the same port, with nothing of what it knew before.
     pub fn start_again(&mut self) -> Result<(), String> {
-        self.process = spawn(self.port, self.seed, &self.log)?;
+        self.process = spawn(self.venue, self.port, self.seed, &self.log)?;
         Ok(())
     }
 
@@ -58,9 +65,9 @@ impl ExchangeProcess {
     }
 }
 
-fn spawn(port: u16, seed: u64, log: &Path) -> Result<Process, String> {
+fn spawn(venue: Venue, port: u16, seed: u64, log: &Path) -> Result<Process, String> {
     let mut command = Command::new(binary("exchange", "coinflow-tests")?);
-    command.args(["--port", &port.to_string(), "--seed", &seed.to_string()]);
+    command.args(["--venue", venue.name(), "--port", &port.to_string(), "--seed", &seed.to_string()]);
     let mark = Lines::new(log).mark();
     let process = Process::spawn("exchange", &mut command, log, log)?;
     Lines::new(log).wait_for_after(mark, "listening on ", START)?;

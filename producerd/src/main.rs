@@ -10,6 +10,7 @@ mod http;
 mod once;
 mod publish;
 mod schedule;
+mod selection;
 mod status;
 mod supervisor;
 mod unit;

@@ -1,5 +1,6 @@
 //! The commands that ask an exchange once and print what it says.
 
+use std::collections::BTreeSet;
 use std::io::{Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,10 @@ use uuid::Uuid;
 
 use crate::books::{Received, order_book};
 use crate::config::{Config, ExchangeConfig, Files};
-use crate::exchange::{Book, ExchangeError, Reply};
+use crate::exchange::{Book, ExchangeError};
 use crate::http::{Client, Fetched, Resolver};
-use crate::worker::fetch;
+use crate::selection::Selection;
+use crate::worker::{fetch, fetch_list};
 
 /// One exchange, asked from this thread.
 struct Asker<'a> {
@@ -36,6 +38,12 @@ impl<'a> Asker<'a> {
     fn pace(&mut self) {
         std::thread::sleep(self.next.saturating_duration_since(Instant::now()));
         self.next = Instant::now() + Duration::from_secs(1).div_f64(self.config.requests_per_second as f64);
+    }
+
+    /// The markets that it lists.
+    fn list(&mut self) -> Result<BTreeSet<Market>, ExchangeError> {
+        self.pace();
+        fetch_list(&self.client, self.config.api).map(|markets| markets.into_iter().collect())
     }
 
     /// The books of these markets; a batch that one unknown market spoils is asked for in halves. After a refusal for
@@ -86,15 +94,26 @@ pub(crate) fn dry_run(files: &Files) -> Exit {
     let run = Uuid::now_v7();
     let mut is_good = true;
     for config in &files.config.exchanges {
-        let watches = files.symbols.get(&config.exchange).map_or(&[][..], Vec::as_slice);
-        let markets: Vec<Market> = watches.iter().map(|watch| watch.market.clone()).collect();
+        let selection = files.symbols.get(&config.exchange).filter(|selection| **selection != Selection::default());
+        let Some(selection) = selection else { continue };
         let mut asker = match Asker::new(config) {
             Ok(asker) => asker,
             Err(error) => return complain(&error),
         };
         let exchange = &config.exchange;
-        for chunk in markets.chunks(config.markets_per_request as usize) {
-            asker.books(chunk, &mut |market, answer| {
+        let mut listed = None;
+        if !selection.patterns.is_empty() {
+            match asker.list() {
+                Ok(markets) => listed = Some(markets),
+                Err(error) => {
+                    _ = writeln!(stderr(), "{exchange} market list: {error}");
+                    is_good = false;
+                }
+            }
+        }
+        let markets: Vec<Market> = selection.resolve(listed.as_ref()).into_iter().map(|watch| watch.market).collect();
+        for batch in config.limits().batches(markets.iter()) {
+            asker.books(&batch, &mut |market, answer| {
                 is_good &= match answer {
                     Ok((book, received)) => {
                         let book = order_book(exchange, market, book, received, run, config.levels as usize);
@@ -128,24 +147,13 @@ pub(crate) fn markets(config: &Config, exchange: &str) -> Exit {
         Ok(asker) => asker,
         Err(error) => return complain(&error),
     };
-    let adapter = config.api.adapter;
-    let mut all = Vec::new();
-    for path in adapter.list_paths() {
-        asker.pace();
-        let listed = asker
-            .client
-            .get(path)
-            .and_then(|fetched| adapter.parse_list(path, &Reply { status: fetched.status, body: &fetched.body }));
-        match listed {
-            Ok(markets) => all.extend(markets),
-            Err(error) => {
-                _ = writeln!(stderr(), "{exchange} market list: {error}");
-                return Exit::Failed;
-            }
+    let all = match asker.list() {
+        Ok(markets) => markets,
+        Err(error) => {
+            _ = writeln!(stderr(), "{exchange} market list: {error}");
+            return Exit::Failed;
         }
-    }
-    all.sort();
-    all.dedup();
+    };
     let text: String = all.iter().map(|market| format!("{market}\n")).collect();
     if stdout().write_all(text.as_bytes()).is_ok() { Exit::Done } else { Exit::Failed }
 }

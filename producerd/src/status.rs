@@ -1,7 +1,7 @@
 //! What the operator sees: the STATUS line and the summary.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -151,9 +151,14 @@ fn exchange(unit: &Unit) -> Vec<String> {
         None if failing.len() == 1 => parts.push(format!("{name}: 1 symbol fails: {}", named(&failing))),
         None => parts.push(format!("{name}: {} symbols fail: {}", failing.len(), named(&failing))),
     }
-    let unknown: Vec<&Market> = unit.schedule.unknown_markets().collect();
+    let unknown: Vec<String> =
+        unit.schedule.unknown_markets().map(|(market, nearest)| maybe(market, nearest)).collect();
     if !unknown.is_empty() {
         parts.push(format!("unknown to {name}: {}", named(&unknown)));
+    }
+    let waiting = unit.waiting_patterns();
+    if !waiting.is_empty() {
+        parts.push(format!("{name}: {} waits for the market list", named(waiting)));
     }
     parts
 }
@@ -167,8 +172,13 @@ fn describe(exchange: &Exchange, left_alone: &LeftAlone) -> String {
     format!("{exchange} {what} since {}: {error}", since.to_clock_text())
 }
 
-fn named(markets: &[&Market]) -> String {
-    let first: Vec<&str> = markets.iter().take(NAMED_MAX).map(|market| market.as_str()).collect();
+/// An unknown market, with the one that may have been meant.
+fn maybe(market: &Market, nearest: Option<&Market>) -> String {
+    nearest.map_or_else(|| market.to_string(), |nearest| format!("{market} (nearest: {nearest})"))
+}
+
+fn named(markets: &[impl Display]) -> String {
+    let first: Vec<String> = markets.iter().take(NAMED_MAX).map(ToString::to_string).collect();
     let first = first.join(", ");
     match markets.len().saturating_sub(NAMED_MAX) {
         0 => first,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::config::{self, Config, Files, Symbols};
 use crate::publish::{Publishing, StartError};
 use crate::schedule::Diff;
+use crate::selection::Selection;
 use crate::status::{self, Rate, Totals};
 use crate::unit::Unit;
 use crate::worker::Ended;
@@ -126,9 +127,9 @@ impl Supervisor {
                     }
                     Event::Stop(signal) => break Ok(signal),
                 },
-                Some(Ended { unit, id, outcome }) = ended.recv() => {
+                Some(Ended { unit, id, answer }) = ended.recv() => {
                     if let Some(unit) = self.units.get_mut(unit) {
-                        unit.ended(id, outcome);
+                        unit.ended(id, answer);
                     }
                 }
                 Some(reason) = fatal.recv() => break Err(reason),
@@ -160,12 +161,8 @@ impl Supervisor {
     fn watch(&mut self, symbols: &Symbols) -> Diff {
         let mut total = Diff::default();
         for unit in &mut self.units {
-            let wanted = symbols.get(&unit.exchange).map_or(&[][..], Vec::as_slice);
-            let diff = unit.watch(wanted);
-            total.added += diff.added;
-            total.removed += diff.removed;
-            total.changed += diff.changed;
-            total.unchanged += diff.unchanged;
+            let nothing = Selection::default();
+            total += unit.watch(symbols.get(&unit.exchange).unwrap_or(&nothing));
         }
         total
     }
@@ -229,9 +226,9 @@ impl Supervisor {
         }
         while self.units.iter().any(|unit| unit.schedule.in_flight() > 0) {
             tokio::select! {
-                Some(Ended { unit, id, outcome }) = ended.recv() => {
+                Some(Ended { unit, id, answer }) = ended.recv() => {
                     if let Some(unit) = self.units.get_mut(unit) {
-                        unit.ended(id, outcome);
+                        unit.ended(id, answer);
                     }
                 }
                 () = sleep_until((start + STOP_POLLS).into()) => break,

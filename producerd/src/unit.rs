@@ -1,5 +1,6 @@
 //! One exchange at work: its schedule, its workers and what it tells the operator.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use crate::config::ExchangeConfig;
 use crate::exchange::ExchangeError;
 use crate::http::{Client, Resolver};
 use crate::publish::Publisher;
-use crate::schedule::{Diff, Event, Limits, Outcome, PollId, Reason, Schedule, Watch};
+use crate::schedule::{Answer, Diff, Event, PollId, Reason, Schedule};
+use crate::selection::{Pattern, Selection};
 use crate::worker::{Ended, Worker};
 
 /// Longest name of a thread, which ends in `-` and a number of up to three digits.
@@ -37,6 +39,9 @@ pub(crate) struct Unit {
     workers_max: usize,
     is_want_of_threads_told: bool,
     left_alone: Option<LeftAlone>,
+    selection: Selection,
+    /// What is followed needs more requests than may go out, and the log has said so.
+    is_overload_told: bool,
 }
 
 /// That the exchange is being left alone, and why.
@@ -61,12 +66,6 @@ impl Unit {
         let (resolver, lookups) = Resolver::new();
         crew.spawn(&format!("{}-dns", short(&config.exchange)), move || lookups.run())?;
         let client = Client::new(&config.base_url, config.timeout, workers_max, resolver);
-        let limits = Limits {
-            requests_per_second: u32::try_from(config.requests_per_second).unwrap_or(u32::MAX),
-            markets_per_request: config.markets_per_request as usize,
-            workers: workers_max,
-            unknown_retry: config.markets_refresh,
-        };
         let books = Books::new(config.exchange.clone(), run, config.levels as usize, config.skip_unchanged, publisher);
         let books = Arc::new(books);
         let (polls, received) = bounded(workers_max);
@@ -81,7 +80,9 @@ impl Unit {
         };
         Ok(Self {
             exchange: config.exchange.clone(),
-            schedule: Schedule::new(limits, Instant::now()),
+            schedule: Schedule::new(config.limits(), Instant::now()),
+            selection: Selection::default(),
+            is_overload_told: false,
             books,
             worker,
             polls: Some(polls),
@@ -92,19 +93,59 @@ impl Unit {
         })
     }
 
-    pub(crate) fn watch(&mut self, wanted: &[Watch]) -> Diff {
-        self.schedule.watch(wanted, Instant::now())
+    /// Watches what is selected and nothing else; what patterns mean, the market list tells.
+    pub(crate) fn watch(&mut self, selection: &Selection) -> Diff {
+        self.selection = selection.clone();
+        if self.selection != Selection::default() {
+            self.books.publisher().set_used();
+        }
+        let now = Instant::now();
+        let wanted = self.selection.resolve(self.schedule.list().map(AsRef::as_ref));
+        let diff = self.schedule.watch(&wanted, now);
+        self.schedule.follow_list(!self.selection.patterns.is_empty());
+        diff
+    }
+
+    /// The patterns that wait for the list of markets.
+    pub(crate) fn waiting_patterns(&self) -> &[Pattern] {
+        if self.schedule.list().is_some() { &[] } else { &self.selection.patterns }
+    }
+
+    /// Follows listings and delistings.
+    fn follow_list(&mut self) {
+        if self.selection.patterns.is_empty() {
+            return;
+        }
+        let before: BTreeSet<Market> = self.schedule.markets().cloned().collect();
+        let wanted = self.selection.resolve(self.schedule.list().map(AsRef::as_ref));
+        self.schedule.watch(&wanted, Instant::now());
+        let after: BTreeSet<Market> = self.schedule.markets().cloned().collect();
+        let exchange = &self.exchange;
+        for (what, more, less) in
+            [("listed, watched from now on", &after, &before), ("delisted, watched no longer", &before, &after)]
+        {
+            let markets: Vec<Market> = more.difference(less).cloned().collect();
+            if !markets.is_empty() {
+                log::info!("{what} exchange={exchange} count={} market={}", markets.len(), names(&markets));
+            }
+        }
+        let overload = self.schedule.overload();
+        if overload.is_some() && !self.is_overload_told {
+            log::warn!("{} exchange={exchange}", overload.as_deref().unwrap_or_default());
+        }
+        self.is_overload_told = overload.is_some();
     }
 
     /// Starts the polls that are due.
     pub(crate) fn tick(&mut self, crew: &mut Crew, progress: &Progress) {
         for poll in self.schedule.tick(Instant::now()) {
-            let id = poll.id;
-            if let Err(error) = self.start_worker(crew, progress) {
-                self.ended(id, Err(error));
-            // The schedule has no more in flight than the channel holds.
-            } else if self.polls.as_ref().is_none_or(|polls| polls.try_send(poll).is_err()) {
-                self.ended(id, Err(ExchangeError::Aborted));
+            let started = self.start_worker(crew, progress).and_then(|()| {
+                // The schedule has no more in flight than the channel holds.
+                let sent = self.polls.as_ref().map(|polls| polls.try_send(poll.clone()));
+                if matches!(sent, Some(Ok(()))) { Ok(()) } else { Err(ExchangeError::Aborted) }
+            });
+            if let Err(error) = started {
+                self.ended(poll.id, poll.ask.failed(error));
             }
         }
     }
@@ -112,7 +153,7 @@ impl Unit {
     /// Starts a worker if the present ones are busy. Fails where there is none at all: with one the poll has to wait
     /// for it, and the next poll tries again.
     fn start_worker(&mut self, crew: &mut Crew, progress: &Progress) -> Result<(), ExchangeError> {
-        if self.workers == self.workers_max || self.schedule.in_flight() <= self.workers {
+        if self.workers == self.workers_max || self.schedule.busy_workers() <= self.workers {
             return Ok(());
         }
         let name = format!("{}-{}", short(&self.exchange), self.workers + 1);
@@ -129,10 +170,20 @@ impl Unit {
     }
 
     /// Notes how a poll ended, and logs what has changed with it.
-    pub(crate) fn ended(&mut self, id: PollId, outcome: Outcome) {
-        for event in self.schedule.ended(Instant::now(), id, outcome, random()) {
+    pub(crate) fn ended(&mut self, id: PollId, answer: Answer) {
+        let events = self.schedule.ended(Instant::now(), id, answer, random());
+        self.act(events);
+    }
+
+    fn act(&mut self, events: Vec<Event>) {
+        for event in events {
             tell(&self.exchange, &event);
             match event {
+                Event::Listed => {
+                    self.follow_list();
+                    let events = self.schedule.settle(Instant::now());
+                    self.act(events);
+                }
                 Event::Held { reason, error, .. } => {
                     let since = Timestamp::from_system(SystemTime::now());
                     self.left_alone = Some(LeftAlone { reason, since, error });
@@ -183,9 +234,14 @@ fn tell(exchange: &Exchange, event: &Event) {
         Event::Back { markets, failures } => {
             log::info!("poll works again exchange={exchange} market={} failures={failures}", names(markets));
         }
-        Event::Unknown { market, retry } => {
-            let retry = show_duration(*retry);
-            log::warn!("the exchange knows no such market, left out exchange={exchange} market={market} retry={retry}");
+        Event::Unknown { market, nearest } => {
+            let meant = nearest.as_ref().map(|nearest| format!(" nearest={nearest}")).unwrap_or_default();
+            log::warn!("the exchange knows no such market, left out exchange={exchange} market={market}{meant}");
+        }
+        Event::Listed => log::debug!("market list read exchange={exchange}"),
+        Event::ListFailed { error } => {
+            let err = error.to_string();
+            log::warn!("market list cannot be read, trying on exchange={exchange} err={err:?}");
         }
         Event::Known { market } => {
             log::info!("the exchange knows the market now exchange={exchange} market={market}");

@@ -9,6 +9,7 @@ use ureq::http::Uri;
 
 use super::KafkaConfig;
 use crate::exchange::{Api, apis_of};
+use crate::schedule::Limits;
 
 const WORKERS: u64 = 16;
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -76,6 +77,21 @@ impl ExchangeConfig {
         })
     }
 
+    /// The bounds of its schedule.
+    pub(crate) fn limits(&self) -> Limits {
+        // The ranges of the file are far inside these types.
+        let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        Limits {
+            requests_per_second: number(self.requests_per_second),
+            requests_per_second_limit: self.api.requests_per_second_limit,
+            markets_per_request: self.markets_per_request as usize,
+            codes_chars_max: self.api.codes_chars_max,
+            requests_per_list: number(self.api.adapter.list_paths().len() as u64),
+            workers: self.workers as usize,
+            markets_refresh: self.markets_refresh,
+        }
+    }
+
     pub(super) fn settings(&self, settings: &mut Vec<(String, String)>) {
         let table = format!("exchange.{}", self.exchange);
         let mut put = |key: &str, value: String| settings.push((format!("{table}.{key}"), value));
@@ -94,9 +110,10 @@ impl ExchangeConfig {
 
 /// The key `markets_per_request` where the API has no choice.
 fn read_one_market(table: &mut Table<'_>, api: &Api) -> u64 {
-    let number = table.integer("markets_per_request", 1, 1..=u64::from(u16::MAX));
-    if number != 1 {
-        table.problem("markets_per_request", format!("the API {} answers one market a request; write 1", api.name));
+    if let Some(value) = table.value("markets_per_request") {
+        if value.integer().is_some_and(|number| number != 1) {
+            value.problem(format!("the API {} answers one market a request; write 1", api.name));
+        }
     }
     1
 }

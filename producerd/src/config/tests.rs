@@ -6,6 +6,7 @@ use std::time::Duration;
 use coinflow_common::orderbook::Exchange;
 
 use super::*;
+use crate::selection::Selection;
 use crate::shipped::{self, Manual, uncommented};
 
 const FILE: &str = "/etc/coinflow/producerd.toml";
@@ -35,8 +36,11 @@ fn the_defaults_are_those_of_the_manual() {
     let config = default();
     assert_eq!(config.symbols_file, Path::new("/etc/coinflow/symbols.toml"));
     assert_eq!(config.kafka.cluster.brokers, ["localhost:9092"]);
-    assert_eq!(config.exchanges.len(), 1);
-    let bithumb = &config.exchanges[0];
+    let [bithumb, upbit, korbit] = &config.exchanges[..] else { panic!("three exchanges") };
+    assert_eq!((upbit.api.exchange, &*upbit.base_url), ("upbit", "https://api.upbit.com"));
+    assert_eq!((upbit.requests_per_second, upbit.markets_per_request, upbit.levels), (9, 100, 30));
+    assert_eq!((korbit.api.exchange, &*korbit.base_url), ("korbit", "https://api.digitalx.miraeasset.com"));
+    assert_eq!((korbit.requests_per_second, korbit.markets_per_request, korbit.levels), (45, 1, 30));
     assert_eq!((bithumb.api.exchange, bithumb.api.name), ("bithumb", "v2"));
     assert_eq!(bithumb.base_url, "https://api.bithumb.com");
     assert_eq!((bithumb.requests_per_second, bithumb.markets_per_request, bithumb.workers), (100, 1, 16));
@@ -98,14 +102,19 @@ fn the_shipped_files_have_every_key_with_its_default() {
     assert_eq!(differing, ["kafka.librdkafka"]);
 
     let mut keys: Vec<String> = shipped::keys(&text).into_iter().map(|(key, _)| key).collect();
-    let settings: Vec<String> = default().settings().into_iter().map(|(key, _)| key).collect();
+    let mut settings: Vec<String> = default().settings().into_iter().map(|(key, _)| key).collect();
     keys.sort_by_key(|key| settings.iter().position(|setting| setting == key));
+    // Of the other exchanges, the file shows what differs from Bithumb.
+    let is_shown = |key: &String| {
+        !["exchange.upbit.", "exchange.korbit."].iter().any(|other| key.starts_with(other)) || keys.contains(key)
+    };
+    settings.retain(is_shown);
     assert_eq!(keys, settings);
 
     let text = shipped::read("etc/symbols.toml");
     for text in [text.clone(), uncommented(&text)] {
         let symbols = parse_symbols(&text, &default()).unwrap();
-        assert!(symbols.value.values().all(Vec::is_empty));
+        assert!(symbols.value.values().all(|selection| *selection == Selection::default()));
         assert!(symbols.warnings.is_empty());
     }
     assert!(uncommented(&text).contains("\nsymbols = []"));
@@ -124,7 +133,7 @@ fn the_manual_has_every_key_with_its_default_and_its_range() {
         page: "packaging/man/symbols.toml.5",
         file: "etc/symbols.toml",
         tables: &[],
-        examples: &["bithumb.interval"],
+        examples: &["bithumb.interval", "upbit.interval", "korbit.interval"],
     };
     manual
         .check(|text| parse_symbols(text, &default()).map_or_else(|problems| problems.to_string(), |_| String::new()));
@@ -139,16 +148,36 @@ fn symbols_are_read() {
     "#;
     let symbols = parse_symbols(text, &default()).unwrap().value;
     let watched: Vec<(&str, u128)> = symbols[&Exchange::parse("bithumb").unwrap()]
+        .markets
         .iter()
         .map(|watch| (watch.market.as_str(), watch.interval.as_millis()))
         .collect();
     assert_eq!(watched, [("KRW-BTC", 2000), ("KRW-ETH", 2000), ("BTC-ETH", 2000), ("KRW-XRP", 200)]);
+    let text = "[upbit]\ninterval = '2s'\nsymbols = ['KRW-*', '!KRW-USDT', { symbol = 'BTC', interval = '200ms' }, { symbol = 'btc-*', interval = '5s' }]";
+    let parsed = parse_symbols(text, &default()).unwrap();
+    assert!(parsed.warnings.is_empty());
+    let upbit = &parsed.value[&Exchange::parse("upbit").unwrap()];
+    assert_eq!(upbit.markets.len(), 1);
+    let patterns: Vec<_> =
+        upbit.patterns.iter().map(|pattern| (pattern.to_string(), pattern.interval.as_secs())).collect();
+    assert_eq!(patterns, [("KRW-*".to_owned(), 2), ("BTC-*".to_owned(), 5)]);
+    assert_eq!(upbit.excluded.iter().map(|market| market.as_str()).collect::<Vec<_>>(), ["KRW-USDT"]);
+    let warnings = parse_symbols("[upbit]\nsymbols = ['BTC-*', '!KRW-USDT']", &default()).unwrap().warnings;
+    assert_eq!(
+        warnings.to_string(),
+        "/etc/coinflow/symbols.toml:2:21: upbit.symbols[1]: warning: takes nothing out, for no pattern KRW-* stands here"
+    );
     for text in ["", "interval = '1h'", "[bithumb]", "[bithumb]\nsymbols = []"] {
-        assert!(parse_symbols(text, &default()).unwrap().value.values().all(Vec::is_empty), "{text}");
+        assert!(
+            parse_symbols(text, &default()).unwrap().value.values().all(|selection| *selection == Selection::default()),
+            "{text}"
+        );
     }
     let text = "[bithumb]\ninterval = '5s'\nsymbols = ['BTC']";
     let symbols = parse_symbols(text, &default()).unwrap().value;
-    assert!(symbols.values().flatten().all(|watch| watch.interval == Duration::from_secs(5)));
+    assert!(
+        symbols.values().flat_map(|selection| &selection.markets).all(|watch| watch.interval == Duration::from_secs(5))
+    );
 }
 
 #[test]
@@ -157,8 +186,8 @@ fn symbols_that_cannot_fit_give_a_warning() {
     let warnings = parse_symbols(text, &default()).unwrap().warnings;
     assert_eq!(
         warnings.to_string(),
-        "/etc/coinflow/symbols.toml:3:11: bithumb.symbols: warning: these need 110 requests a second, \
-         and exchange.bithumb.requests_per_second is 100: some polls will be skipped"
+        "/etc/coinflow/symbols.toml:3:11: bithumb.symbols: warning: needs 110 requests/s, requests_per_second allows 100: \
+         KRW-A will be polled every 0.11 s instead of 100ms"
     );
     let batched = parse("[exchange.bithumb]\nmarkets_per_request = 2").unwrap().value;
     assert!(parse_symbols(text, &batched).unwrap().warnings.is_empty());
@@ -251,7 +280,19 @@ const WRONG: &[(&str, &[&str])] = &[
         &["2:1: kafka.topic.retention_bytes: unknown key; did you mean retention_size?"],
     ),
     ("[spool]\nmax_size = '1GiB'", &["1:2: spool: unknown key; known here: symbols_file, kafka, exchange, log"]),
-    ("[exchange.upbit]\nworkers = 1", &["1:11: exchange.upbit: unknown key; known here: bithumb"]),
+    ("[exchange.binance]\nworkers = 1", &["1:11: exchange.binance: unknown key; known here: bithumb, upbit, korbit"]),
+    (
+        "[exchange.upbit]\nrequests_per_second = 11",
+        &["2:23: exchange.upbit.requests_per_second: 11 is above the limit of upbit, 10 requests a second"],
+    ),
+    (
+        "[exchange.korbit]\nrequests_per_second = 51\nmarkets_per_request = 2",
+        &[
+            "2:23: exchange.korbit.requests_per_second: 51 is above the limit of korbit, 50 requests a second",
+            "3:23: exchange.korbit.markets_per_request: the API v2 answers one market a request; write 1",
+        ],
+    ),
+    ("[exchange.upbit]\napi = 'v2'", &[r#"2:7: exchange.upbit.api: "v2" is not one of "v1""#]),
     ("[exchange.bithump]\nworkers = 1", &["1:11: exchange.bithump: unknown key; did you mean bithumb?"]),
     ("[exchange.bithumb]\napi = 'v3'", &[r#"2:7: exchange.bithumb.api: "v3" is not one of "v2", "legacy""#]),
     (
@@ -379,28 +420,28 @@ const WRONG_SYMBOLS: &[(&str, &[&str])] = &[
     ("interval = '61m'", &["1:12: interval: 61m is not between 100ms and 1h"]),
     ("interval = '1.5s'", &[r#"1:12: interval: "1.5s" is not a duration; write a whole number with ms, s, m, h or d"#]),
     ("intervall = '1s'", &["1:1: intervall: unknown key; did you mean interval?"]),
-    ("[upbit]\nsymbols = ['BTC']", &["1:2: upbit: unknown key; known here: interval, bithumb"]),
+    ("[binance]\nsymbols = ['BTC']", &["1:2: binance: unknown key; known here: interval, bithumb, upbit, korbit"]),
     ("[bithump]\nsymbols = ['BTC']", &["1:2: bithump: unknown key; did you mean bithumb?"]),
     ("[bithumb]\nsymbols = 'BTC'", &["2:11: bithumb.symbols: expected an array, found a string"]),
     ("[bithumb]\nsymbol = ['BTC']", &["2:1: bithumb.symbol: unknown key; did you mean symbols?"]),
     (
-        "[bithumb]\nsymbols = ['KRW_BTC', 'BTC_KRW', '', 7, 'KRW-*', '!KRW-USDT']",
+        "[bithumb]\nsymbols = ['KRW_BTC', 'BTC_KRW', '', 7, '*-BTC', '!KRW_USDT']",
         &[
             r#"2:12: bithumb.symbols[0]: "KRW_BTC" is not a market code; write KRW-BTC"#,
             r#"2:23: bithumb.symbols[1]: "BTC_KRW" is not a market code; write KRW-BTC"#,
             r#"2:34: bithumb.symbols[2]: "" is not a market code; write it like KRW-BTC"#,
             "2:38: bithumb.symbols[3]: expected a string, found an integer",
-            r#"2:41: bithumb.symbols[4]: "KRW-*" is a pattern; this version takes single markets only"#,
-            r#"2:50: bithumb.symbols[5]: "!KRW-USDT" is a pattern; this version takes single markets only"#,
+            r#"2:41: bithumb.symbols[4]: "*-BTC" is not a pattern; write it like KRW-*"#,
+            r#"2:50: bithumb.symbols[5]: "!KRW_USDT" takes out no market; write it like !KRW-BTC"#,
         ],
     ),
     (
         "[bithumb]\nsymbols = [\n  'BTC',\n  'ETH',\n  'krw-btc',\n]",
-        &["5:3: bithumb.symbols[2]: KRW-BTC is watched already, by bithumb.symbols[0] on line 3"],
+        &["5:3: bithumb.symbols[2]: KRW-BTC stands here already, as bithumb.symbols[0] on line 3"],
     ),
     (
         "[bithumb]\nsymbols = ['BTC', { symbol = 'BTC', interval = '2s' }]",
-        &["2:19: bithumb.symbols[1]: KRW-BTC is watched already, by bithumb.symbols[0] on line 2"],
+        &["2:19: bithumb.symbols[1]: KRW-BTC stands here already, as bithumb.symbols[0] on line 2"],
     ),
     (
         "[bithumb]\nsymbols = [{ interval = '2s' }, { symbol = 'ETH', intervall = '2s' }, { symbol = 1 }]",
@@ -408,6 +449,14 @@ const WRONG_SYMBOLS: &[(&str, &[&str])] = &[
             r#"2:12: bithumb.symbols[0]: has no symbol; write { symbol = "BTC", interval = "200ms" }"#,
             "2:51: bithumb.symbols[1].intervall: unknown key; did you mean interval?",
             "2:82: bithumb.symbols[2].symbol: expected a string, found an integer",
+        ],
+    ),
+    (
+        "[upbit]\nsymbols = ['KRW-*', 'krw-*', '!BTC', 'KRW-BTC', { symbol = '!ETH', interval = '2s' }]",
+        &[
+            "2:21: upbit.symbols[1]: KRW-* stands here already, as upbit.symbols[0] on line 2",
+            "2:30: upbit.symbols[2]: KRW-BTC is watched by upbit.symbols[3] on line 2, and taken out here",
+            "2:79: upbit.symbols[4].interval: !KRW-ETH takes a market out, which has no interval",
         ],
     ),
     (

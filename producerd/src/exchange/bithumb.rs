@@ -1,16 +1,11 @@
 //! Bithumb, API 2.x: `https://apidocs.bithumb.com`, and measurements where the pages are silent or wrong.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::fmt;
+use std::time::Duration;
 
 use coinflow_common::orderbook::Market;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use ureq::http::HeaderMap;
 
-use super::error::quote;
-use super::{Adapter, Api, Book, BookResult, ExchangeError, Reply, bithumb_status, json};
+use super::{Adapter, Api, BookResult, ExchangeError, RateHint, Reply, rate, units};
 
 pub(super) static API: Api = Api {
     exchange: "bithumb",
@@ -20,36 +15,30 @@ pub(super) static API: Api = Api {
     requests_per_second: 100,
     // One market a request gives 30 levels a side, several give 15.
     markets_per_request: 1,
-    // 200 codes were measured to work; about 450 make the URL too long.
     markets_per_request_max: 200,
+    // 3,456 characters of a query were measured to work, and 4,264 not.
+    codes_chars_max: 3_400,
     levels: 30,
     adapter: &BithumbV2,
 };
+
+/// How long Bithumb blocks an address that went over its limit.
+pub(super) const HOLD: Duration = Duration::from_secs(60);
 
 struct BithumbV2;
 
 impl Adapter for BithumbV2 {
     fn book_path(&self, markets: &[Market]) -> String {
-        let codes: Vec<&str> = markets.iter().map(Market::as_str).collect();
-        format!("/v1/orderbook?markets={}", codes.join(","))
+        units::book_path("/v1/orderbook?markets=", markets)
     }
 
     fn parse_books(&self, reply: &Reply<'_>, markets: &[Market]) -> Result<Vec<BookResult>, ExchangeError> {
-        let mut books: HashMap<String, BookResult> = HashMap::with_capacity(markets.len());
-        for book in array::<BookJson<'_>>(reply)? {
-            let market = book.market.ok_or_else(|| ExchangeError::BadReply("a book without market".to_owned()))?;
-            match books.entry(market.to_ascii_uppercase()) {
-                Entry::Vacant(entry) => {
-                    entry.insert(read_book(book.timestamp, book.orderbook_units));
-                }
-                // Which of the two books is right, nobody can tell.
-                Entry::Occupied(mut entry) => {
-                    *entry.get_mut() = Err(ExchangeError::BadReply("the market stands twice".to_owned()));
-                }
-            }
-        }
-        let of_market = |market: &Market| books.remove(market.as_str()).unwrap_or(Err(ExchangeError::NotInReply));
-        Ok(markets.iter().map(of_market).collect())
+        check_refusal(reply)?;
+        units::books(reply, markets)
+    }
+
+    fn rate_hint(&self, headers: &HeaderMap) -> RateHint {
+        rate_hint(headers)
     }
 
     fn list_paths(&self) -> &'static [&'static str] {
@@ -57,113 +46,26 @@ impl Adapter for BithumbV2 {
     }
 
     fn parse_list(&self, _path: &str, reply: &Reply<'_>) -> Result<Vec<Market>, ExchangeError> {
-        let market = |row: ListRow<'_>| {
-            Market::parse(&row.market)
-                .map_err(|error| ExchangeError::BadReply(format!("market {:?} is {error}", quote(&row.market))))
-        };
-        array(reply)?.into_iter().map(market).collect()
+        check_refusal(reply)?;
+        units::markets(reply)
     }
 }
 
-#[derive(Deserialize)]
-struct BookJson<'a> {
-    #[serde(borrow)]
-    market: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    timestamp: Option<&'a RawValue>,
-    #[serde(borrow)]
-    orderbook_units: Option<Vec<Unit<'a>>>,
-}
-
-/// The best ask with the best bid, the second ask with the second bid, and so on.
-#[derive(Deserialize)]
-struct Unit<'a> {
-    #[serde(borrow)]
-    ask_price: Option<&'a RawValue>,
-    #[serde(borrow)]
-    bid_price: Option<&'a RawValue>,
-    #[serde(borrow)]
-    ask_size: Option<&'a RawValue>,
-    #[serde(borrow)]
-    bid_size: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ListRow<'a> {
-    #[serde(borrow)]
-    market: Cow<'a, str>,
-}
-
-fn read_book(timestamp: Option<&RawValue>, units: Option<Vec<Unit<'_>>>) -> BookResult {
-    let units = units.ok_or_else(|| ExchangeError::BadReply("orderbook_units is missing".to_owned()))?;
-    let mut book = Book {
-        exchange_ts: json::timestamp("timestamp", timestamp)?,
-        asks: Vec::with_capacity(units.len()),
-        bids: Vec::with_capacity(units.len()),
-    };
-    for (index, unit) in units.iter().enumerate() {
-        let place = UnitPlace(index);
-        book.asks.push(json::level(place, ("ask_price", unit.ask_price), ("ask_size", unit.ask_size))?);
-        book.bids.push(json::level(place, ("bid_price", unit.bid_price), ("bid_size", unit.bid_size))?);
-    }
-    Ok(book)
-}
-
-#[derive(Clone, Copy)]
-struct UnitPlace(usize);
-
-impl fmt::Display for UnitPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "orderbook_units[{}]", self.0)
+/// Refusals of both generations of the API. How they look is not documented: 429 is what the gateway behind the headers
+/// sends, 403 what the error page lists, and 418 what other Korean exchanges send to who goes on.
+pub(super) fn check_refusal(reply: &Reply<'_>) -> Result<(), ExchangeError> {
+    match reply.status {
+        403 | 429 => Err(rate::refused(reply, HOLD, false)),
+        418 => Err(rate::refused(reply, HOLD, true)),
+        _ => Ok(()),
     }
 }
 
-/// The array that a good reply is. An error report may come under any status, 200 above all.
-fn array<'de, T: Deserialize<'de>>(reply: &Reply<'de>) -> Result<Vec<T>, ExchangeError> {
-    bithumb_status(reply.status)?;
-    if json::first_byte(reply.body) == Some(b'{') {
-        return Err(error_report(reply));
-    }
-    if reply.status != 200 {
-        return Err(ExchangeError::Status(reply.status));
-    }
-    json::parse(reply.body)
-}
-
-#[derive(Deserialize)]
-struct ErrorReport<'a> {
-    #[serde(borrow)]
-    error: Option<ErrorBody<'a>>,
-}
-
-#[derive(Deserialize)]
-struct ErrorBody<'a> {
-    /// A number on the public endpoints, a string in the documentation.
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<Cow<'a, str>>,
-}
-
-fn error_report(reply: &Reply<'_>) -> ExchangeError {
-    let report: Result<ErrorReport<'_>, _> = json::parse(reply.body);
-    let error = match report {
-        Ok(report) => report.error,
-        Err(_) if reply.status != 200 => None,
-        Err(error) => return error,
-    };
-    match error {
-        Some(error) => {
-            let name = error.name.map_or(Cow::Borrowed("error"), json::text);
-            match &*name {
-                "404" => ExchangeError::UnknownMarket,
-                name => ExchangeError::refused(name, error.message.as_deref().unwrap_or("no message")),
-            }
-        }
-        // An object without `error`: the gateway's page for a path that does not exist.
-        None if reply.status != 200 => ExchangeError::Status(reply.status),
-        None => ExchangeError::BadReply("an object, where a list of books belongs".to_owned()),
-    }
+/// `x-ratelimit-remaining: 149`, `…-burst-capacity: 150`, `…-replenish-rate: 150`: a token bucket.
+pub(super) fn rate_hint(headers: &HeaderMap) -> RateHint {
+    let number = |name: &str| rate::text(headers, name).and_then(rate::number);
+    let rates = [number("x-ratelimit-burst-capacity"), number("x-ratelimit-replenish-rate")];
+    RateHint { per_second: rates.into_iter().flatten().min(), remaining: number("x-ratelimit-remaining") }
 }
 
 #[cfg(test)]

@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
-use coinflow_common::orderbook::{Level, Market, Side};
+use coinflow_common::orderbook::Market;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use ureq::http::HeaderMap;
+
+use super::bithumb::{HOLD, check_refusal, rate_hint};
 use super::error::quote;
-use super::{Adapter, Api, BITHUMB_HOLD, Book, BookResult, ExchangeError, Reply, bithumb_status, json};
+use super::sides::{self, SideJson};
+use super::{Adapter, Api, BookResult, ExchangeError, RateHint, Reply, json, market_list};
 
 pub(super) static API: Api = Api {
     exchange: "bithumb",
@@ -20,6 +23,7 @@ pub(super) static API: Api = Api {
     markets_per_request: 1,
     // `ALL_KRW` gives every market, but 5 levels a side only.
     markets_per_request_max: 1,
+    codes_chars_max: usize::MAX,
     levels: 30,
     adapter: &BithumbLegacy,
 };
@@ -38,18 +42,17 @@ impl Adapter for BithumbLegacy {
 
     fn parse_books(&self, reply: &Reply<'_>, markets: &[Market]) -> Result<Vec<BookResult>, ExchangeError> {
         let book: BookJson<'_> = data(reply)?;
-        let mut read = Some((|| {
-            let exchange_ts = json::timestamp("data.timestamp", book.timestamp)?;
-            let asks = read_side(Side::Asks, book.asks)?;
-            let bids = read_side(Side::Bids, book.bids)?;
-            Ok(Book { exchange_ts, asks, bids })
-        })());
+        let mut read = Some(sides::read_book(book.timestamp, book.asks, book.bids, "quantity"));
         let names = |market: &Market| {
             (book.order_currency.as_deref(), book.payment_currency.as_deref())
                 == (Some(market.base()), Some(market.quote()))
         };
         let of_market = |market: &Market| read.take_if(|_| names(market)).unwrap_or(Err(ExchangeError::NotInReply));
         Ok(markets.iter().map(of_market).collect())
+    }
+
+    fn rate_hint(&self, headers: &HeaderMap) -> RateHint {
+        rate_hint(headers)
     }
 
     fn list_paths(&self) -> &'static [&'static str] {
@@ -61,11 +64,7 @@ impl Adapter for BithumbLegacy {
         let tickers: BTreeMap<Cow<'_, str>, &RawValue> = data(reply)?;
         // Scalars such as `date` stand among the coins, and a coin that is not traded is an empty array.
         let coins = tickers.iter().filter(|(_, ticker)| ticker.get().starts_with('{')).map(|(coin, _)| coin);
-        let market = |coin: &Cow<'_, str>| {
-            Market::parse(&format!("{quote_currency}-{coin}"))
-                .map_err(|error| ExchangeError::BadReply(format!("coin {:?} is {error}", quote(coin))))
-        };
-        coins.map(market).collect()
+        market_list(coins.map(|coin| format!("{quote_currency}-{coin}")))
     }
 }
 
@@ -78,34 +77,9 @@ struct BookJson<'a> {
     #[serde(borrow)]
     order_currency: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    asks: Option<Vec<LevelJson<'a>>>,
+    asks: SideJson<'a>,
     #[serde(borrow)]
-    bids: Option<Vec<LevelJson<'a>>>,
-}
-
-#[derive(Deserialize)]
-struct LevelJson<'a> {
-    #[serde(borrow)]
-    price: Option<&'a RawValue>,
-    #[serde(borrow)]
-    quantity: Option<&'a RawValue>,
-}
-
-fn read_side(side: Side, levels: Option<Vec<LevelJson<'_>>>) -> Result<Vec<Level>, ExchangeError> {
-    let levels = levels.ok_or_else(|| ExchangeError::BadReply(format!("data.{} is missing", side.name())))?;
-    let read = |(index, level): (usize, &LevelJson<'_>)| {
-        json::level(LevelPlace(side, index), ("price", level.price), ("quantity", level.quantity))
-    };
-    levels.iter().enumerate().map(read).collect()
-}
-
-#[derive(Clone, Copy)]
-struct LevelPlace(Side, usize);
-
-impl fmt::Display for LevelPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "data.{}[{}]", self.0.name(), self.1)
-    }
+    bids: SideJson<'a>,
 }
 
 #[derive(Deserialize)]
@@ -120,7 +94,10 @@ struct Envelope<'a> {
 
 /// What a good reply carries in `data`. Errors come under 200 and 4xx alike, so the envelope's own status decides.
 fn data<'de, T: Deserialize<'de>>(reply: &Reply<'de>) -> Result<T, ExchangeError> {
-    bithumb_status(reply.status)?;
+    check_refusal(reply)?;
+    if reply.status >= 500 {
+        return Err(ExchangeError::Status(reply.status));
+    }
     let parsed: Result<Envelope<'de>, _> = json::parse(reply.body);
     let envelope = match parsed {
         Ok(envelope) => envelope,
@@ -141,7 +118,8 @@ fn data<'de, T: Deserialize<'de>>(reply: &Reply<'de>) -> Result<T, ExchangeError
             json::parse(data.get().as_bytes())
         }
         "5600" => {
-            Err(ExchangeError::RateLimited { refusal: format!("status 5600: {}", quote(message)), hold: BITHUMB_HOLD })
+            let refusal = format!("status 5600: {}", quote(message));
+            Err(ExchangeError::RateLimited { refusal, hold: HOLD, is_block: false })
         }
         // 5500 is any invalid parameter; with the requests that we send it can only be the market.
         "5500" => Err(ExchangeError::UnknownMarket),

@@ -13,8 +13,9 @@ const QUOTE_CHARS_MAX: usize = 120;
 pub(crate) enum ExchangeError {
     /// The exchange knows no such market; of several markets asked for, at least one.
     UnknownMarket,
-    /// The exchange refuses to serve this address and wants to be left alone.
-    RateLimited { refusal: String, hold: Duration },
+    /// The exchange refuses to serve this address and wants to be left alone for so long. A block grows each time that it
+    /// is tried in vain.
+    RateLimited { refusal: String, hold: Duration, is_block: bool },
     /// An HTTP status that says it all.
     Status(u16),
     /// The exchange's own error report.
@@ -54,7 +55,7 @@ impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownMarket => write!(f, "the exchange knows no such market"),
-            Self::RateLimited { refusal, hold } => {
+            Self::RateLimited { refusal, hold, .. } => {
                 write!(f, "refused for its rate limit ({refusal}), to be left alone for {}", show_duration(*hold))
             }
             Self::Status(status) => write!(f, "HTTP status {status}"),

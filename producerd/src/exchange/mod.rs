@@ -1,21 +1,38 @@
-//! What differs between exchanges: one file for each API, all of it pure, and one line in [`APIS`].
+//! What differs between exchanges: one file for each API, all of it pure, and one line in `apis!`.
 
-mod bithumb;
-mod bithumb_legacy;
 mod error;
 mod json;
+mod rate;
+mod sides;
 mod symbol;
+mod units;
 
 use std::fmt;
-use std::time::Duration;
 
 use coinflow_common::orderbook::{Level, Market, Timestamp};
+use ureq::http::HeaderMap;
 
 pub(crate) use error::ExchangeError;
-pub(crate) use symbol::parse_symbol;
+pub(crate) use rate::RateHint;
+pub(crate) use symbol::{Symbol, parse_symbol};
 
-/// Every API that this version polls, the default of an exchange first.
-pub(crate) const APIS: &[&Api] = &[&bithumb::API, &bithumb_legacy::API];
+/// Takes up each API by its module's name. (`cargo fmt` does not see modules that a macro declares; `tests/run` does.)
+macro_rules! apis {
+    ($($(#[$attribute:meta])* $module:ident,)+) => {
+        $($(#[$attribute])* mod $module;)+
+
+        /// Every API that this version polls, the default of an exchange first.
+        pub(crate) const APIS: &[&Api] = &[$($(#[$attribute])* &$module::API,)+];
+    };
+}
+
+apis! {
+    bithumb,
+    bithumb_legacy,
+    upbit,
+    korbit,
+    #[cfg(feature = "example")] example,
+}
 
 /// One API of one exchange: what the configuration has to know of it, and how to speak it.
 pub(crate) struct Api {
@@ -28,6 +45,8 @@ pub(crate) struct Api {
     pub(crate) requests_per_second: u32,
     pub(crate) markets_per_request: usize,
     pub(crate) markets_per_request_max: usize,
+    /// How long the list of market codes in one request may get, in characters, one for each separator among them.
+    pub(crate) codes_chars_max: usize,
     /// Most levels of a side that it ever sends.
     pub(crate) levels: usize,
     pub(crate) adapter: &'static dyn Adapter,
@@ -72,6 +91,9 @@ pub(crate) trait Adapter: Sync {
     /// What concerns the reply as a whole; then no book of it counts.
     fn parse_books(&self, reply: &Reply<'_>, markets: &[Market]) -> Result<Vec<BookResult>, ExchangeError>;
 
+    /// What the headers of a reply to a request for books say of the exchange's limit.
+    fn rate_hint(&self, headers: &HeaderMap) -> RateHint;
+
     /// The requests whose replies together list every market.
     fn list_paths(&self) -> &'static [&'static str];
 
@@ -86,6 +108,7 @@ pub(crate) trait Adapter: Sync {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reply<'a> {
     pub(crate) status: u16,
+    pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
 }
 
@@ -99,17 +122,18 @@ pub(crate) struct Book {
 
 pub(crate) type BookResult = Result<Book, ExchangeError>;
 
-/// How long Bithumb blocks an address that went over its limit.
-const BITHUMB_HOLD: Duration = Duration::from_secs(60);
-
-/// What the HTTP status alone says about a reply of Bithumb, of either generation.
-///
-/// How a refusal looks is not documented: 429 is what the gateway behind its headers sends, 403 what its error page
-/// lists, and 418 what other Korean exchanges send to who goes on.
-fn bithumb_status(status: u16) -> Result<(), ExchangeError> {
-    match status {
-        403 | 418 | 429 => Err(ExchangeError::RateLimited { refusal: format!("HTTP {status}"), hold: BITHUMB_HOLD }),
-        500.. => Err(ExchangeError::Status(status)),
-        _ => Ok(()),
+/// The markets of these codes. One that is no code of ours cannot be watched, and spoils no list; a list of nothing else is
+/// not what it should be.
+fn market_list(codes: impl Iterator<Item = String>) -> Result<Vec<Market>, ExchangeError> {
+    let (mut markets, mut first_bad) = (Vec::new(), None);
+    for code in codes {
+        match Market::parse(&code) {
+            Ok(market) => markets.push(market),
+            Err(error) => _ = first_bad.get_or_insert_with(|| format!("market {:?} is {error}", error::quote(&code))),
+        }
+    }
+    match first_bad {
+        Some(bad) if markets.is_empty() => Err(ExchangeError::BadReply(bad)),
+        _ => Ok(markets),
     }
 }

@@ -1,18 +1,55 @@
 //! Symbols as symbols.toml writes them.
 
+use std::fmt;
+
 use coinflow_common::orderbook::Market;
 
 /// The quote currency of a symbol that names none.
 const DEFAULT_QUOTE: &str = "KRW";
 
-/// `BTC`, `KRW-BTC` or `krw-btc` as a market.
+/// What a symbol says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Symbol {
+    Market(Market),
+    /// `KRW-*`: every market of this quote currency.
+    Pattern(String),
+    /// `!KRW-USDT`: not this one of a pattern.
+    Exception(Market),
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Market(market) => write!(f, "{market}"),
+            Self::Pattern(quote) => write!(f, "{quote}-*"),
+            Self::Exception(market) => write!(f, "!{market}"),
+        }
+    }
+}
+
+/// `BTC`, `KRW-BTC` or `krw-btc` as a market, `KRW-*` as a pattern, and `!` before a market as an exception from one.
 ///
 /// # Errors
 /// What to write instead.
-pub(crate) fn parse_symbol(symbol: &str) -> Result<Market, String> {
-    if symbol.contains('*') || symbol.starts_with('!') {
-        return Err(format!("{symbol:?} is a pattern; this version takes single markets only"));
+pub(crate) fn parse_symbol(symbol: &str) -> Result<Symbol, String> {
+    if let Some(market) = symbol.strip_prefix('!') {
+        return match parse_market(market) {
+            Ok(market) => Ok(Symbol::Exception(market)),
+            Err(_) => Err(format!("{symbol:?} takes out no market; write it like !KRW-BTC")),
+        };
     }
+    if symbol.contains('*') {
+        let quote = symbol.strip_suffix("-*").unwrap_or_default().to_ascii_uppercase();
+        // A quote currency is whatever makes a market's code.
+        return match Market::parse(&format!("{quote}-X")) {
+            Ok(_) => Ok(Symbol::Pattern(quote)),
+            Err(_) => Err(format!("{symbol:?} is not a pattern; write it like KRW-*")),
+        };
+    }
+    parse_market(symbol).map(Symbol::Market)
+}
+
+fn parse_market(symbol: &str) -> Result<Market, String> {
     let code = symbol.to_ascii_uppercase();
     if let Ok(market) = Market::parse(&code) {
         return Ok(market);
@@ -46,7 +83,12 @@ mod tests {
             ("krw-eth", "KRW-ETH"),
             ("1inch", "KRW-1INCH"),
         ] {
-            assert_eq!(parse_symbol(symbol).map(|m| m.to_string()), Ok(market.to_owned()));
+            assert_eq!(parse_symbol(symbol), Ok(Symbol::Market(Market::parse(market).unwrap())));
+        }
+        for (symbol, shown) in
+            [("KRW-*", "KRW-*"), ("usdt-*", "USDT-*"), ("!KRW-USDT", "!KRW-USDT"), ("!usdt", "!KRW-USDT")]
+        {
+            assert_eq!(parse_symbol(symbol).map(|symbol| symbol.to_string()), Ok(shown.to_owned()));
         }
     }
 
@@ -61,8 +103,11 @@ mod tests {
             ("KRW-", r#""KRW-" is not a market code; write it like KRW-BTC"#),
             ("KRW-B-C", r#""KRW-B-C" is not a market code; write it like KRW-BTC"#),
             ("비트코인", r#""비트코인" is not a market code; write it like KRW-BTC"#),
-            ("KRW-*", r#""KRW-*" is a pattern; this version takes single markets only"#),
-            ("!KRW-BTC", r#""!KRW-BTC" is a pattern; this version takes single markets only"#),
+            ("*", r#""*" is not a pattern; write it like KRW-*"#),
+            ("KRW*", r#""KRW*" is not a pattern; write it like KRW-*"#),
+            ("KRW-B*", r#""KRW-B*" is not a pattern; write it like KRW-*"#),
+            ("!", r#""!" takes out no market; write it like !KRW-BTC"#),
+            ("!KRW-*", r#""!KRW-*" takes out no market; write it like !KRW-BTC"#),
         ] {
             assert_eq!(parse_symbol(symbol), Err(message.to_owned()));
         }

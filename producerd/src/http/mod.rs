@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use coinflow_common::orderbook::Timestamp;
 use ureq::Agent;
+use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::DefaultConnector;
 
 pub(crate) use self::resolver::Resolver;
-use crate::exchange::ExchangeError;
+use crate::exchange::{ExchangeError, Reply};
 
-/// The largest legal reply, 200 books, is a quarter of a megabyte.
+/// The largest legal reply, 500 books of Upbit, takes about 1.4 MB.
 const BODY_BYTES_MAX: u64 = 8 << 20;
 /// The exchanges close connections that idle for about a minute; ours goes first.
 const IDLE_MAX: Duration = Duration::from_secs(50);
@@ -32,7 +33,14 @@ pub(crate) struct Fetched {
     pub(crate) requested_at: Timestamp,
     pub(crate) received_at: Timestamp,
     pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
+}
+
+impl Fetched {
+    pub(crate) fn reply(&self) -> Reply<'_> {
+        Reply { status: self.status, headers: &self.headers, body: &self.body }
+    }
 }
 
 impl Client {
@@ -57,10 +65,11 @@ impl Client {
 
     pub(crate) fn get(&self, path: &str) -> Result<Fetched, ExchangeError> {
         let requested_at = Timestamp::from_system(SystemTime::now());
-        let mut response = self.agent.get(format!("{}{path}", self.base_url)).call().map_err(|e| self.error(e))?;
-        let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec().map_err(|e| self.error(e))?;
+        let response = self.agent.get(format!("{}{path}", self.base_url)).call().map_err(|e| self.error(e))?;
+        let (parts, mut body) = response.into_parts();
+        let body = body.with_config().limit(BODY_BYTES_MAX).read_to_vec().map_err(|e| self.error(e))?;
         let received_at = Timestamp::from_system(SystemTime::now());
-        Ok(Fetched { requested_at, received_at, status: response.status().as_u16(), body })
+        Ok(Fetched { requested_at, received_at, status: parts.status.as_u16(), headers: parts.headers, body })
     }
 
     /// Interrupts what is in flight; no request succeeds any more.

@@ -37,6 +37,11 @@ impl Publisher {
         self.outlet.publish(&self.producer, record);
     }
 
+    /// There is something to publish from now on.
+    pub(crate) fn set_used(&self) {
+        self.outlet.set_used();
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.outlet.counts()
     }

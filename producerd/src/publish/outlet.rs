@@ -1,7 +1,7 @@
 //! The way of one exchange's books into its topic.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -33,6 +33,8 @@ pub(crate) struct Outlet {
     accepted: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
+    /// Something is watched that is published here.
+    is_used: AtomicBool,
     /// Tells the topic thread to look again.
     topic_wanted: Sender<()>,
 }
@@ -110,8 +112,22 @@ impl Outlet {
             accepted: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            is_used: AtomicBool::new(false),
             topic_wanted,
         }
+    }
+
+    /// From now on there is something to publish, and so the topic has to be there.
+    pub(super) fn set_used(&self) {
+        if !self.is_used.swap(true, Ordering::AcqRel) {
+            // A full channel has told it already.
+            _ = self.topic_wanted.try_send(());
+        }
+    }
+
+    /// Whether the topic has to be looked at, or made.
+    pub(super) fn needs_topic(&self) -> bool {
+        self.is_used.load(Ordering::Acquire) && !self.lock().flow.is_topic_ready()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -261,10 +277,6 @@ impl Outlet {
     /// Why Kafka does not take the books, though it can be reached.
     pub(super) fn waits_for(&self) -> Option<String> {
         self.lock().told.waits.clone()
-    }
-
-    pub(super) fn is_topic_ready(&self) -> bool {
-        self.lock().flow.is_topic_ready()
     }
 
     pub(super) fn topic_is_ready(&self) {

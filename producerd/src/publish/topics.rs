@@ -60,7 +60,7 @@ impl Topics {
         loop {
             let waiting = beat.waiting("Kafka");
             let missing: Vec<&Arc<Outlet>> =
-                self.producer.outlets.iter().filter(|outlet| !outlet.is_topic_ready()).collect();
+                self.producer.outlets.iter().filter(|outlet| outlet.needs_topic()).collect();
             if missing.is_empty() {
                 retry = RETRY_MIN;
                 _ = self.wanted.recv();
@@ -82,7 +82,7 @@ impl Topics {
                         }
                     }
                 }
-                if self.producer.outlets.iter().any(|outlet| !outlet.is_topic_ready()) {
+                if self.producer.outlets.iter().any(|outlet| outlet.needs_topic()) {
                     _ = self.wanted.recv_timeout(retry);
                     retry = (retry * 2).min(RETRY_MAX);
                 }

@@ -9,6 +9,8 @@ use crate::exchange::ExchangeError;
 const FAILURES_MAX: u32 = 5;
 const DELAY_MIN: Duration = Duration::from_secs(1);
 const DELAY_MAX: Duration = Duration::from_secs(30);
+/// No longer than this between two tries, however often a block is met.
+const BLOCK_MAX: Duration = Duration::from_secs(3600);
 
 /// Why an exchange is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +79,8 @@ impl Breaker {
         error: Option<&ExchangeError>,
         jitter: f64,
     ) -> Option<Change> {
-        if let Some(ExchangeError::RateLimited { hold, .. }) = error {
-            return self.refused(now, *hold);
+        if let Some(ExchangeError::RateLimited { hold, is_block, .. }) = error {
+            return self.refused(now, *hold, *is_block);
         }
         let is_outage = error.is_some_and(ExchangeError::is_outage);
         self.failures = if is_outage { self.failures.saturating_add(1) } else { 0 };
@@ -104,11 +106,14 @@ impl Breaker {
         }
     }
 
-    fn refused(&mut self, now: Instant, hold: Duration) -> Option<Change> {
+    /// A block that is tried in vain lasts longer each time.
+    fn refused(&mut self, now: Instant, hold: Duration, is_block: bool) -> Option<Change> {
         match &mut self.closed {
             Some(closed) if closed.reason == Reason::RateLimit => {
-                closed.until = closed.until.max(now + hold);
-                closed.probe = None;
+                let is_probe_refused = closed.probe.take().is_some();
+                let longer = if is_block && is_probe_refused { (closed.delay * 2).min(BLOCK_MAX) } else { hold };
+                closed.delay = hold.max(longer);
+                closed.until = closed.until.max(now + closed.delay);
                 None
             }
             _ => {
@@ -119,7 +124,7 @@ impl Breaker {
     }
 
     fn close(&mut self, now: Instant, reason: Reason, delay: Duration) {
-        self.closed = Some(Closed { reason, since: now, until: now + delay, delay: DELAY_MIN, probe: None });
+        self.closed = Some(Closed { reason, since: now, until: now + delay, delay, probe: None });
     }
 }
 
@@ -165,7 +170,11 @@ mod tests {
     }
 
     fn limited() -> Option<ExchangeError> {
-        Some(ExchangeError::RateLimited { refusal: "HTTP 429".to_owned(), hold: Duration::from_secs(60) })
+        Some(ExchangeError::RateLimited {
+            refusal: "HTTP 429".to_owned(),
+            hold: Duration::from_secs(60),
+            is_block: false,
+        })
     }
 
     #[test]
@@ -218,6 +227,18 @@ mod tests {
         assert_eq!(rig.poll(limited()), None);
         assert_eq!(rig.wait(), 60.0);
         assert_eq!(rig.poll(None), Some(Change::Opened { after: Duration::from_secs(120) }));
+    }
+
+    #[test]
+    fn a_block_that_is_tried_in_vain_grows() {
+        let mut rig = Rig::new();
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            let hold = Duration::from_secs(60);
+            rig.poll(Some(ExchangeError::RateLimited { refusal: "HTTP 418".to_owned(), hold, is_block: true }));
+            waits.push(rig.wait());
+        }
+        assert_eq!(waits, [60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0, 3600.0, 3600.0]);
     }
 
     #[test]

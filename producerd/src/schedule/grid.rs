@@ -30,14 +30,9 @@ impl Grid {
         grid
     }
 
-    /// How late a poll of this grid may start.
+    /// How late a poll of this grid may start, unless all that keeps it is how many may start.
     pub(super) fn tolerance(&self) -> Duration {
         (self.interval / 2).min(LATE_MAX)
-    }
-
-    /// From when on the next point is missed.
-    pub(super) fn deadline(&self) -> Instant {
-        self.next + self.tolerance()
     }
 
     /// Moves on by one point.
@@ -45,10 +40,11 @@ impl Grid {
         self.next += self.interval;
     }
 
-    /// Moves to the first point whose deadline is still ahead; how many points that left out.
-    pub(super) fn skip_missed(&mut self, now: Instant) -> u64 {
+    /// Moves to the first point that is missed later than now, where each is missed so long after it; how many that left
+    /// out.
+    pub(super) fn skip_missed(&mut self, now: Instant, tolerance: Duration) -> u64 {
         // The instant just behind: a point is missed at its deadline, not after it.
-        match now.checked_sub(self.tolerance()) {
+        match now.checked_sub(tolerance) {
             Some(missed_until) if missed_until >= self.next => self.skip_before(missed_until + Duration::from_nanos(1)),
             _ => 0,
         }
@@ -129,12 +125,13 @@ mod tests {
         let start = Instant::now();
         let mut grid = Grid { interval: SECOND, next: start };
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(grid.skip_missed(at(499)), 0);
-        assert_eq!(grid.skip_missed(at(500)), 1);
+        let half = grid.tolerance();
+        assert_eq!(grid.skip_missed(at(499), half), 0);
+        assert_eq!(grid.skip_missed(at(500), half), 1);
         assert_eq!(grid.next, at(1000));
-        assert_eq!(grid.skip_missed(at(4_499)), 3);
+        assert_eq!(grid.skip_missed(at(4_499), half), 3);
         assert_eq!(grid.next, at(4000));
-        assert_eq!(grid.skip_missed(at(3_600_000)), 3596);
+        assert_eq!(grid.skip_missed(at(3_600_000), half), 3596);
         assert_eq!(grid.next, at(3_600_000));
     }
 }

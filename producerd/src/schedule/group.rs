@@ -1,6 +1,6 @@
 //! Markets that are polled together.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use coinflow_common::orderbook::Market;
@@ -15,6 +15,11 @@ const UNANSWERED_MAX: u32 = 3;
 const HOLD_MAX: Duration = Duration::from_secs(30);
 
 /// One group on its grid.
+///
+/// When the exchange refuses the whole of it because it does not know one of its markets, all of them are suspects, and the
+/// grid's polls go without them until it is clear which one it was. That takes one request for each halving: if the first
+/// half is good, it is one of the other half; if not, the other half is let go, and the grid's next poll tells if that was
+/// wrong.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) grid: Grid,
@@ -22,17 +27,40 @@ pub(super) struct Group {
     pub(super) slot: u32,
     pub(super) members: Vec<Member>,
     /// Normally one poll at most; a market that was moved here brings the one of its old group along.
-    pub(super) in_flight: Vec<PollId>,
-    /// Parts to ask for one by one, in search of a market that the exchange does not know.
-    parts: VecDeque<Vec<Market>>,
+    grid_polls: Vec<PollId>,
+    /// Polls of parts, with those that are suspects as long as the part is.
+    part_polls: Vec<(PollId, Vec<Market>)>,
+    /// Refused as a whole, and waiting for the list of markets: the suspects, and how many there were.
+    refused: Vec<(Vec<Market>, usize)>,
+    /// To be asked for, each by itself.
+    parts: VecDeque<Part>,
     /// The present point of the grid could not be served for want of a worker or for the rate limit.
-    pub(super) waited_for_capacity: bool,
-    /// Points of the grid since the last one that was served.
-    pub(super) missed_in_a_row: u64,
+    waits_for_capacity: bool,
+    /// Since when it has had to stand back behind others.
+    behind_since: Instant,
+    /// No point of the grid is served before: a late poll keeps its distance from the next one.
+    not_before: Instant,
     /// Polls in a row that ended without an answer.
     unanswered: u32,
     /// No point of the grid is served until then.
     held_until: Option<Instant>,
+}
+
+/// Why a point of the grid was not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Miss {
+    Late,
+    Overlap,
+    Limit,
+    Held,
+}
+
+/// Some of the suspects.
+#[derive(Debug, Default)]
+struct Part {
+    asked: Vec<Market>,
+    /// If those asked for are good, it is one of these.
+    others: Vec<Market>,
 }
 
 #[derive(Debug)]
@@ -40,41 +68,98 @@ pub(super) struct Member {
     pub(super) market: Market,
     /// The exchange does not know it; it is tried again then.
     pub(super) unknown_until: Option<Instant>,
+    /// Which one may have been meant.
+    pub(super) nearest: Option<Market>,
+    /// It is among those of which the exchange does not know at least one.
+    pub(super) is_suspect: bool,
     /// In a row.
     pub(super) failures: u64,
     pub(super) is_failure_told: bool,
 }
 
+impl Member {
+    fn is_known(&self) -> bool {
+        self.unknown_until.is_none()
+    }
+
+    /// Whether the grid's polls ask for it.
+    fn is_due(&self) -> bool {
+        self.is_known() && !self.is_suspect
+    }
+}
+
 impl Group {
     pub(super) fn new(start: Instant, interval: Duration, slot: u32, now: Instant) -> Self {
+        let grid = Grid::new(start, interval, slot, now);
         Self {
-            grid: Grid::new(start, interval, slot, now),
+            behind_since: grid.next.checked_sub(interval).unwrap_or(now),
+            grid,
             slot,
             members: Vec::new(),
-            in_flight: Vec::new(),
+            grid_polls: Vec::new(),
+            part_polls: Vec::new(),
+            refused: Vec::new(),
             parts: VecDeque::new(),
-            waited_for_capacity: false,
-            missed_in_a_row: 0,
+            waits_for_capacity: false,
+            not_before: now,
             unanswered: 0,
             held_until: None,
         }
     }
 
-    pub(super) fn add(&mut self, market: Market) {
-        self.members.push(Member { market, unknown_until: None, failures: 0, is_failure_told: false });
+    /// Adds a market; `flying`: polls of it that are still in flight from elsewhere.
+    pub(super) fn add(&mut self, market: Market, flying: Vec<PollId>) {
+        self.members.push(Member {
+            market,
+            unknown_until: None,
+            nearest: None,
+            is_suspect: false,
+            failures: 0,
+            is_failure_told: false,
+        });
+        if self.grid_polls.is_empty() {
+            self.grid_polls = flying;
+        }
     }
 
     pub(super) fn retain(&mut self, keep: impl Fn(&Market) -> bool) {
         self.members.retain(|member| keep(&member.market));
+        let queued = self.parts.iter_mut().flat_map(|part| [&mut part.asked, &mut part.others]);
+        let flying = self.part_polls.iter_mut().map(|(_, others)| others);
+        let refused = self.refused.iter_mut().map(|(suspects, _)| suspects);
+        queued.chain(flying).chain(refused).for_each(|markets| markets.retain(&keep));
         for part in &mut self.parts {
-            part.retain(&keep);
+            if part.asked.is_empty() {
+                std::mem::swap(&mut part.asked, &mut part.others);
+            }
         }
-        self.parts.retain(|part| !part.is_empty());
+        self.parts.retain(|part| !part.asked.is_empty());
     }
 
-    /// Whether a poll has to wait for the end of another.
+    /// How long the codes of its members are in a request.
+    pub(super) fn codes_chars(&self) -> usize {
+        self.members.iter().map(|member| codes_chars(&member.market)).sum()
+    }
+
+    /// Whether all of these polls are its own.
+    pub(super) fn has_polls(&self, polls: &[PollId]) -> bool {
+        polls.iter().all(|poll| self.has_poll(*poll))
+    }
+
+    pub(super) fn has_poll(&self, id: PollId) -> bool {
+        self.grid_polls.contains(&id) || self.part_polls.iter().any(|(poll, _)| *poll == id)
+    }
+
+    /// If it was the poll of a part, who else is among the suspects.
+    pub(super) fn poll_ended(&mut self, id: PollId) -> Option<Vec<Market>> {
+        self.grid_polls.retain(|poll| *poll != id);
+        let at = self.part_polls.iter().position(|(poll, _)| *poll == id)?;
+        Some(self.part_polls.swap_remove(at).1)
+    }
+
+    /// Whether the grid's next poll has to wait for the end of another.
     pub(super) fn is_busy(&self) -> bool {
-        !self.in_flight.is_empty() || !self.parts.is_empty()
+        !self.grid_polls.is_empty() || !self.members.iter().any(Member::is_due)
     }
 
     /// Notes that a poll was answered, if only with an error.
@@ -101,62 +186,130 @@ impl Group {
     }
 
     fn has_known(&self) -> bool {
-        self.members.iter().any(|member| member.unknown_until.is_none())
+        self.members.iter().any(Member::is_known)
     }
 
-    /// Leaves the missed points of the grid behind, and how many polls that were. A hold misses a point at once.
-    pub(super) fn miss(&mut self, now: Instant, held: bool) -> u64 {
-        let mut missed = self.grid.skip_missed(now);
+    /// Leaves the missed points of the grid behind: how many polls that were, and what stood in their way. A hold misses a
+    /// point at once, and what only waits for others misses it when the next one comes.
+    pub(super) fn miss(&mut self, now: Instant, held: bool) -> (u64, Miss) {
+        let reason = match () {
+            () if held => Miss::Held,
+            () if self.is_busy() => Miss::Overlap,
+            () if self.waits_for_capacity => Miss::Limit,
+            () => Miss::Late,
+        };
+        let mut missed = self.grid.skip_missed(now, self.tolerance());
         if self.grid.next <= now && (held || !self.has_known()) {
             self.grid.advance();
             missed += 1;
         }
-        if !self.has_known() {
-            return 0;
+        if missed > 0 && reason != Miss::Limit {
+            // What it missed by itself gives it no precedence.
+            self.behind_since = now;
         }
-        // What it missed by itself gives it no precedence.
-        if !self.is_held(now) {
-            self.missed_in_a_row += missed;
-        }
-        missed
+        self.waits_for_capacity &= missed == 0;
+        (if self.has_known() { missed } else { 0 }, reason)
     }
 
-    /// Since when it wants to be polled, if it does and no poll of it is in flight.
+    fn tolerance(&self) -> Duration {
+        if self.waits_for_capacity { self.grid.interval } else { self.grid.tolerance() }
+    }
+
+    /// Notes that it wants a poll, and none may go out.
+    pub(super) fn wait_for_capacity(&mut self, now: Instant) {
+        self.waits_for_capacity |= self.grid_wants(now).is_some();
+    }
+
+    /// Intervals, in millionths, that it has stood behind others. Where those that have most of it go first, an overload
+    /// makes all intervals longer by the same factor.
+    pub(super) fn backlog(&self, now: Instant) -> u128 {
+        let behind = now.saturating_duration_since(self.behind_since);
+        behind.as_nanos() * 1_000_000 / self.grid.interval.as_nanos().max(1)
+    }
+
+    /// Since when the grid wants a poll, if it does and none of it is in flight.
+    fn grid_wants(&self, now: Instant) -> Option<Instant> {
+        let since = self.grid.next.max(self.not_before);
+        (!self.is_busy() && since <= now).then_some(since)
+    }
+
+    /// When the next of its unknown markets is to be tried again.
+    fn retry(&self) -> Option<Instant> {
+        self.members.iter().filter(|member| !member.is_suspect).filter_map(|member| member.unknown_until).min()
+    }
+
+    /// Since when it wants a poll.
     pub(super) fn wants(&self, now: Instant) -> Option<Instant> {
-        if !self.in_flight.is_empty() {
-            return None;
-        }
         if !self.parts.is_empty() {
             return Some(now);
         }
-        let retry = self.members.iter().filter_map(|member| member.unknown_until).min();
-        let point = self.has_known().then_some(self.grid.next);
-        point.into_iter().chain(retry).filter(|since| *since <= now).min()
+        let retry = self.retry().filter(|retry| *retry <= now && self.grid_polls.is_empty());
+        self.grid_wants(now).into_iter().chain(retry).min()
     }
 
     /// The markets to ask for now: a part in search, else those of the grid, else one that was unknown.
     pub(super) fn start(&mut self, id: PollId, now: Instant) -> Vec<Market> {
-        self.in_flight.push(id);
         if let Some(part) = self.parts.pop_front() {
-            return part;
+            self.part_polls.push((id, part.others));
+            return part.asked;
         }
-        if self.has_known() && self.grid.next <= now {
+        self.grid_polls.push(id);
+        if self.grid.next.max(self.not_before) <= now && self.members.iter().any(Member::is_due) {
             self.grid.advance();
-            self.waited_for_capacity = false;
-            self.missed_in_a_row = 0;
-            let known = self.members.iter().filter(|member| member.unknown_until.is_none());
-            return known.map(|member| member.market.clone()).collect();
+            self.waits_for_capacity = false;
+            self.behind_since = now;
+            self.not_before = now + self.grid.tolerance();
+            let due = self.members.iter().filter(|member| member.is_due());
+            return due.map(|member| member.market.clone()).collect();
         }
         let unknown = self.members.iter().filter(|member| member.unknown_until.is_some_and(|at| at <= now));
         unknown.min_by_key(|member| member.unknown_until).map(|member| member.market.clone()).into_iter().collect()
     }
 
-    /// Takes up its members among these markets for a request of their own.
-    pub(super) fn search(&mut self, markets: &[Market]) {
+    /// The exchange does not know at least one of these markets. Those that are its members become suspects, and wait for the
+    /// list of markets. Whether there are any.
+    pub(super) fn refuse(&mut self, markets: &[Market]) -> bool {
+        let part = self.own(markets);
+        for member in self.members.iter_mut().filter(|member| part.contains(&member.market)) {
+            member.is_suspect = true;
+        }
+        let has_suspects = !part.is_empty();
+        if has_suspects {
+            self.refused.push((part, markets.len()));
+        }
+        has_suspects
+    }
+
+    /// Those of these markets that are its members.
+    fn own(&self, markets: &[Market]) -> Vec<Market> {
         let is_member = |market: &&Market| self.members.iter().any(|member| member.market == **market);
-        let part: Vec<Market> = markets.iter().filter(is_member).cloned().collect();
-        if !part.is_empty() {
-            self.parts.push_back(part);
+        markets.iter().filter(is_member).cloned().collect()
+    }
+
+    /// Takes up what waits for the list of markets: what is not on it is left out, and returned; the rest is asked for
+    /// again, as one. If the list explains nothing, or there is none, they are searched.
+    pub(super) fn settle(&mut self, listed: Option<&BTreeSet<Market>>) -> Vec<Market> {
+        let mut missing = Vec::new();
+        for (part, before) in std::mem::take(&mut self.refused) {
+            let is_listed = |market: &Market| listed.is_none_or(|listed| listed.contains(market));
+            let (good, bad): (Vec<Market>, Vec<Market>) = part.into_iter().partition(is_listed);
+            // One that was taken out meanwhile may have been it.
+            if good.len() == before {
+                self.search(&good);
+            } else if !good.is_empty() {
+                self.parts.push_back(Part { asked: good, others: Vec::new() });
+            }
+            missing.extend(bad);
+        }
+        missing
+    }
+
+    /// Searches those of these markets that are its members: the exchange does not know at least one of them.
+    pub(super) fn search(&mut self, markets: &[Market]) {
+        let suspects = self.own(markets);
+        let (asked, others) = suspects.split_at(suspects.len().div_ceil(2));
+        if !asked.is_empty() {
+            self.parts.push_back(Part { asked: asked.to_vec(), others: others.to_vec() });
         }
     }
 
@@ -167,14 +320,19 @@ impl Group {
         let point = match self.grid.next {
             _ if !self.has_known() => None,
             next if next > now => Some(next),
-            _ => Some(self.grid.deadline()),
+            _ if self.not_before > now => Some(self.not_before),
+            next => Some(next + self.tolerance()),
         };
-        let retry = self.members.iter().filter_map(|member| member.unknown_until).min();
         let request = match (self.wants(now), request_at) {
             (Some(_), Some(request_at)) => Some(request_at),
-            (None, Some(request_at)) if !self.is_busy() => retry.map(|retry| retry.max(request_at)),
+            (None, Some(request_at)) if self.grid_polls.is_empty() => self.retry().map(|retry| retry.max(request_at)),
             _ => None,
         };
         point.into_iter().chain(request).min()
     }
+}
+
+/// What a market's code takes of a request: its characters and a separator.
+pub(super) fn codes_chars(market: &Market) -> usize {
+    market.as_str().len() + 1
 }

@@ -1,12 +1,15 @@
 //! What goes into a schedule and what comes out of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coinflow_common::config::show_duration;
 use coinflow_common::orderbook::Market;
 
 use super::Reason;
-use crate::exchange::ExchangeError;
+use super::group::codes_chars;
+use crate::exchange::{ExchangeError, RateHint};
 
 /// A market and how often to poll it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,27 +21,100 @@ pub(crate) struct Watch {
 /// The bounds of a schedule; all of them at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// All workers together.
+    /// As configured, all workers together.
     pub(crate) requests_per_second: u32,
+    /// What the exchange takes, as documented.
+    pub(crate) requests_per_second_limit: u32,
     pub(crate) markets_per_request: usize,
+    /// The market codes of one request, one character for each separator among them.
+    pub(crate) codes_chars_max: usize,
+    /// Requests that it takes to read the list of markets.
+    pub(crate) requests_per_list: u32,
     /// Most polls in flight.
     pub(crate) workers: usize,
-    /// When a market that the exchange does not know is tried again.
-    pub(crate) unknown_retry: Duration,
+    /// How often the list of markets is read where it is needed, and a market that the exchange does not know is tried again.
+    pub(crate) markets_refresh: Duration,
+}
+
+impl Limits {
+    /// These markets as requests, in their order.
+    pub(crate) fn batches<'a>(&self, markets: impl Iterator<Item = &'a Market>) -> Vec<Vec<Market>> {
+        let (mut batches, mut chars): (Vec<Vec<Market>>, usize) = (Vec::new(), 0);
+        for market in markets {
+            let more = codes_chars(market);
+            match batches.last_mut() {
+                Some(batch) if batch.len() < self.markets_per_request && chars + more <= self.codes_chars_max => {
+                    batch.push(market.clone());
+                    chars += more;
+                }
+                _ => {
+                    batches.push(vec![market.clone()]);
+                    chars = more;
+                }
+            }
+        }
+        batches
+    }
+
+    /// Requests a second that it takes to poll these markets.
+    pub(crate) fn requests_needed(&self, watches: &[Watch]) -> f64 {
+        let intervals: BTreeSet<Duration> = watches.iter().map(|watch| watch.interval).collect();
+        let requests = |interval: &Duration| {
+            let markets = watches.iter().filter(|watch| watch.interval == *interval).map(|watch| &watch.market);
+            self.batches(markets).len() as f64 / interval.as_secs_f64()
+        };
+        intervals.iter().map(requests).sum()
+    }
+
+    /// What to tell the operator if that is more than may go out: then all are polled less often, by the same factor.
+    pub(crate) fn overload(&self, watches: &[Watch]) -> Option<String> {
+        let (needed, allowed) = (self.requests_needed(watches), f64::from(self.requests_per_second));
+        let quickest = watches.iter().min_by_key(|watch| watch.interval).filter(|_| needed > allowed)?;
+        let interval = quickest.interval.as_secs_f64();
+        Some(format!(
+            "needs {needed:.0} requests/s, requests_per_second allows {allowed}: {} will be polled every {:.2} s instead of {}",
+            quickest.market,
+            interval * needed / allowed,
+            show_duration(quickest.interval),
+        ))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PollId(pub(crate) u64);
 
-/// One request to make now.
+/// Something to ask the exchange now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Poll {
     pub(crate) id: PollId,
-    pub(crate) markets: Arc<[Market]>,
+    pub(crate) ask: Ask,
 }
 
-/// How a poll ended: a result for each market in the poll's order, or what went wrong with it as a whole.
-pub(crate) type Outcome = Result<Vec<Result<(), ExchangeError>>, ExchangeError>;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// One request for the books of these markets.
+    Books(Arc<[Market]>),
+    /// The list of all markets.
+    List,
+}
+
+impl Ask {
+    /// The answer to it when it could not be asked.
+    pub(crate) fn failed(&self, error: ExchangeError) -> Answer {
+        match self {
+            Self::Books(_) => Answer::Books(Err(error), RateHint::default()),
+            Self::List => Answer::List(Err(error)),
+        }
+    }
+}
+
+/// What came of an [`Ask`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// A result for each market in the poll's order, or what went wrong with it as a whole.
+    Books(Result<Vec<Result<(), ExchangeError>>, ExchangeError>, RateHint),
+    List(Result<Vec<Market>, ExchangeError>),
+}
 
 /// What the operator should hear of; each once per change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +123,20 @@ pub(crate) enum Event {
     Failed { markets: Vec<Market>, error: ExchangeError },
     /// These markets had failed, the first of them this many times in a row.
     Back { markets: Vec<Market>, failures: u64 },
-    /// Left out from now on, and tried again after so long.
-    Unknown { market: Market, retry: Duration },
+    /// Left out from now on; the one on the exchange's list that is most like it, if any is.
+    Unknown { market: Market, nearest: Option<Market> },
     /// Had been unknown.
     Known { market: Market },
     /// The whole exchange is left alone.
     Held { reason: Reason, delay: Duration, error: ExchangeError },
     /// The whole exchange answers again, after so long.
     Released { after: Duration },
+    /// The list of markets has been read. What it changes is to be told to the schedule before [`settle`].
+    ///
+    /// [`settle`]: super::Schedule::settle
+    Listed,
+    /// The list of markets cannot be read.
+    ListFailed { error: ExchangeError },
 }
 
 /// Polls since the start. `due` counts each when it starts or is skipped.
@@ -94,6 +176,15 @@ pub(crate) struct Diff {
     pub(crate) removed: usize,
     pub(crate) changed: usize,
     pub(crate) unchanged: usize,
+}
+
+impl std::ops::AddAssign for Diff {
+    fn add_assign(&mut self, other: Self) {
+        self.added += other.added;
+        self.removed += other.removed;
+        self.changed += other.changed;
+        self.unchanged += other.unchanged;
+    }
 }
 
 impl std::ops::AddAssign for Skipped {

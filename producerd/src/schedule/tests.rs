@@ -18,19 +18,33 @@ fn many(count: usize, interval: Duration) -> Vec<Watch> {
     (0..count).map(|index| watch(&format!("KRW-M{index}"), interval)).collect()
 }
 
-const LIMITS: Limits =
-    Limits { requests_per_second: 1000, markets_per_request: 1, workers: 100, unknown_retry: Duration::from_secs(600) };
+const LIMITS: Limits = Limits {
+    requests_per_second: 1000,
+    requests_per_second_limit: 1000,
+    markets_per_request: 1,
+    codes_chars_max: 100_000,
+    requests_per_list: 1,
+    workers: 100,
+    markets_refresh: Duration::from_secs(600),
+};
 
-type Answer = Box<dyn FnMut(Instant, &[Market]) -> (Duration, Outcome)>;
+type Outcome = Result<Vec<Result<(), ExchangeError>>, ExchangeError>;
+type Answers = Box<dyn FnMut(Instant, &[Market]) -> (Duration, Outcome)>;
+/// The list of markets at a time; none where it cannot be read.
+type Lists = Box<dyn Fn(Instant) -> Option<Vec<Market>>>;
 
 /// A schedule, its clock, and what became of its polls.
 struct Rig {
     schedule: Schedule,
     start: Instant,
     now: Instant,
-    answer: Answer,
-    flying: Vec<(Instant, PollId, Outcome)>,
+    answer: Answers,
+    list: Lists,
+    flying: Vec<(Instant, PollId, Answer)>,
     polls: Vec<(Duration, Vec<String>)>,
+    lists: Vec<Duration>,
+    /// Books that came, and when.
+    served: Vec<(Duration, String)>,
     events: Vec<Event>,
     jitter: fn(PollId) -> f64,
     ticks: u64,
@@ -48,8 +62,11 @@ impl Rig {
             start,
             now: start,
             answer: Box::new(answer),
+            list: Box::new(|_| None),
             flying: Vec::new(),
             polls: Vec::new(),
+            lists: Vec::new(),
+            served: Vec::new(),
             events: Vec::new(),
             jitter: |_| 1.0,
             ticks: 0,
@@ -64,10 +81,24 @@ impl Rig {
     fn tick(&mut self) {
         self.ticks += 1;
         for poll in self.schedule.tick(self.now) {
-            let codes = poll.markets.iter().map(|market| market.base().to_owned()).collect();
-            self.polls.push((self.now - self.start, codes));
-            let (latency, outcome) = (self.answer)(self.now, &poll.markets);
-            self.flying.push((self.now + latency, poll.id, outcome));
+            match &poll.ask {
+                Ask::Books(markets) => {
+                    let codes = markets.iter().map(|market| market.base().to_owned()).collect();
+                    self.polls.push((self.now - self.start, codes));
+                    let (latency, outcome) = (self.answer)(self.now, markets);
+                    for (market, result) in markets.iter().zip(outcome.iter().flatten()) {
+                        if result.is_ok() {
+                            self.served.push((self.now + latency - self.start, market.base().to_owned()));
+                        }
+                    }
+                    self.flying.push((self.now + latency, poll.id, Answer::Books(outcome, RateHint::default())));
+                }
+                Ask::List => {
+                    self.lists.push(self.now - self.start);
+                    let list = (self.list)(self.now).ok_or(ExchangeError::Status(404));
+                    self.flying.push((self.now + 20 * MS, poll.id, Answer::List(list)));
+                }
+            }
         }
         let counts = self.schedule.counts();
         assert_eq!(
@@ -84,13 +115,18 @@ impl Rig {
             let landing = self.flying.iter().map(|(at, ..)| *at).min();
             let next = self.schedule.next_tick(self.now).into_iter().chain(landing).min();
             let Some(next) = next.filter(|next| *next < end) else { break };
-            assert!(next > self.now || landing == Some(self.now), "the schedule spins");
+            assert!(next > self.now || landing.is_some_and(|at| at <= self.now), "the schedule spins");
             self.now = self.now.max(next);
             let (landed, flying) = std::mem::take(&mut self.flying).into_iter().partition(|(at, ..)| *at <= self.now);
             self.flying = flying;
-            let landed: Vec<(Instant, PollId, Outcome)> = landed;
-            for (_, id, outcome) in landed {
-                self.events.extend(self.schedule.ended(self.now, id, outcome, (self.jitter)(id)));
+            let landed: Vec<(Instant, PollId, Answer)> = landed;
+            for (_, id, answer) in landed {
+                let events = self.schedule.ended(self.now, id, answer, (self.jitter)(id));
+                let is_listed = events.contains(&Event::Listed);
+                self.events.extend(events.into_iter().filter(|event| *event != Event::Listed));
+                if is_listed {
+                    self.events.extend(self.schedule.settle(self.now));
+                }
             }
         }
         self.now = end;
@@ -99,6 +135,14 @@ impl Rig {
     /// When a market was polled.
     fn times(&self, base: &str) -> Vec<Duration> {
         self.polls.iter().filter(|(_, bases)| bases.iter().any(|b| b == base)).map(|(at, _)| *at).collect()
+    }
+}
+
+impl Rig {
+    /// The widest gap between two books of a market from this time on.
+    fn widest_served(&self, base: &str, from: Duration) -> Duration {
+        let times = self.served.iter().filter(|(at, served)| *at >= from && served == base).map(|(at, _)| *at);
+        widest(&times.collect::<Vec<_>>())
     }
 }
 
@@ -201,7 +245,53 @@ fn the_rate_limit_skips_what_is_too_much_and_starves_nobody() {
     assert!(counts.skipped.limit > 1100, "{counts:?}");
     for index in 0..40 {
         let times = rig.times(&format!("M{index}"));
-        assert!(times.len() >= 20, "M{index}: {}", times.len());
+        assert!((29..=31).contains(&times.len()), "M{index}: {}", times.len());
+        assert!(widest(&times) <= 2100 * MS, "M{index}: {:?}", widest(&times));
+    }
+}
+
+#[test]
+fn an_overload_makes_all_intervals_longer_by_the_same_factor() {
+    for (quick, slow, factor) in [(20, 0, 1.05), (44, 0, 1.47), (8, 80, 2.0), (6, 80, 1.4), (15, 50, 5.0)] {
+        let needed = f64::from(quick) + f64::from(slow) / 10.0;
+        let limits = Limits { requests_per_second: (needed / factor).round() as u32, ..LIMITS };
+        let mut rig = Rig::good(limits, 10 * MS);
+        let watches: Vec<Watch> = (0..quick)
+            .map(|index| watch(&format!("KRW-Q{index}"), SECOND))
+            .chain((0..slow).map(|index| watch(&format!("KRW-S{index}"), 10 * SECOND)))
+            .collect();
+        rig.schedule.watch(&watches, rig.now);
+        rig.run(200 * SECOND);
+        rig.polls.clear();
+        rig.run(200 * SECOND);
+        let mut times: HashMap<String, Vec<Duration>> = HashMap::new();
+        for (at, markets) in &rig.polls {
+            times.entry(markets[0].clone()).or_default().push(*at);
+        }
+        assert_eq!(times.len(), watches.len());
+        for (market, times) in times {
+            let interval = if market.starts_with('Q') { 1.0 } else { 10.0 };
+            let first_to_last = times[times.len() - 1] - times[0];
+            let mean = first_to_last.as_secs_f64() / (times.len() - 1) as f64 / interval;
+            assert!((mean / factor - 1.0).abs() < 0.04, "{market}: {mean} instead of {factor}");
+            let widest = widest(&times).as_secs_f64() / interval;
+            assert!(widest < factor * 1.15, "{market}: {widest} instead of {factor}");
+        }
+    }
+}
+
+#[test]
+fn two_polls_of_a_market_are_half_an_interval_apart_at_least() {
+    let mut rig = Rig::good(LIMITS, 10 * MS);
+    rig.schedule.watch(&many(10, SECOND), rig.now);
+    for _ in 0..50 {
+        rig.run(SECOND + 310 * MS);
+        // The machine stands still for a while, or everything is taken by others.
+        rig.now += 490 * MS;
+    }
+    for index in 0..10 {
+        let times = rig.times(&format!("M{index}"));
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= SECOND / 2), "{times:?}");
     }
 }
 
@@ -301,6 +391,13 @@ fn a_market_that_moves_while_it_is_polled_makes_no_other_wait() {
     assert_eq!(rig.times("M0").len(), 5);
 }
 
+/// What the exchange does not know, sorted.
+fn unknown(rig: &Rig) -> Vec<String> {
+    let mut unknown: Vec<String> = rig.schedule.unknown_markets().map(|(market, _)| market.base().to_owned()).collect();
+    unknown.sort();
+    unknown
+}
+
 /// An exchange that fails every request which names a market of `unknown`.
 fn knows_all_but(unknown: &'static [&'static str]) -> impl FnMut(Instant, &[Market]) -> (Duration, Outcome) {
     move |_, markets| {
@@ -318,7 +415,7 @@ fn an_unknown_market_is_left_out_and_tried_again() {
     });
     rig.schedule.watch(&[watch("KRW-BTC", SECOND), watch("KRW-NOPE", SECOND)], rig.now);
     rig.run(1400 * SECOND);
-    assert_eq!(rig.schedule.unknown_markets().map(Market::as_str).collect::<Vec<_>>(), ["KRW-NOPE"]);
+    assert_eq!(unknown(&rig), ["NOPE"]);
     assert_eq!(rig.times("NOPE").len(), 3);
     rig.run(1000 * SECOND);
     assert_eq!(rig.times("BTC").len(), 2400);
@@ -327,8 +424,9 @@ fn an_unknown_market_is_left_out_and_tried_again() {
     // Its grid is the old one.
     assert_eq!((times[9] - times[0]).as_nanos() % SECOND.as_nanos(), 0);
     let market = market("KRW-NOPE");
-    let retry = LIMITS.unknown_retry;
-    assert_eq!(rig.events, [Event::Unknown { market: market.clone(), retry }, Event::Known { market }]);
+    let events: Vec<Event> =
+        rig.events.iter().filter(|event| !matches!(event, Event::ListFailed { .. })).cloned().collect();
+    assert_eq!(events, [Event::Unknown { market: market.clone(), nearest: None }, Event::Known { market }]);
     assert_eq!(rig.schedule.counts().skipped, Skipped::default());
 }
 
@@ -338,20 +436,141 @@ fn a_batch_is_searched_for_the_unknown_ones() {
     let mut rig = Rig::new(limits, knows_all_but(&["M13", "M77"]));
     rig.schedule.watch(&many(100, SECOND), rig.now);
     rig.run(3 * SECOND);
-    let mut unknown: Vec<&str> = rig.schedule.unknown_markets().map(Market::base).collect();
-    unknown.sort();
-    assert_eq!(unknown, ["M13", "M77"]);
-    assert_eq!(rig.events.len(), 2);
-    // All others are served in the search already, within an interval of the first failure.
-    let first = rig.polls[0].0;
-    for index in (0..100).filter(|index| ![13, 77].contains(index)) {
-        let served = rig.times(&format!("M{index}")).iter().filter(|at| **at - first < SECOND).count();
-        assert!(served >= 2, "M{index}");
-    }
+    assert_eq!(unknown(&rig), ["M13", "M77"]);
+    assert_eq!(rig.events.len(), 3, "{:?}", rig.events);
     rig.run(60 * SECOND);
     assert_eq!(rig.polls.last().unwrap().1.len(), 98);
-    // One request for each of the two and for each half on the way to them.
-    assert!(rig.schedule.counts().failed <= 2 * 7 + 1, "{:?}", rig.schedule.counts());
+    for index in (0..100).filter(|index| ![13, 77].contains(index)) {
+        assert!(rig.widest_served(&format!("M{index}"), 3 * SECOND) <= SECOND, "M{index}");
+    }
+    // For each of the two, the grid's poll and at most one for each halving.
+    assert!(rig.schedule.counts().failed <= 2 * (1 + 7), "{:?}", rig.schedule.counts());
+}
+
+/// An exchange that has these markets, and at some time has delisted some of them. The list tells it, unless it is wrong.
+fn delists(rig: &mut Rig, gone: &'static [&'static str], at: Duration, is_list_right: bool) {
+    let start = rig.start;
+    let is_gone = move |market: &Market, now: Instant| now >= start + at && gone.contains(&market.base());
+    rig.answer = Box::new(move |now, markets| {
+        let is_bad = markets.iter().any(|market| is_gone(market, now));
+        (20 * MS, if is_bad { Err(ExchangeError::UnknownMarket) } else { fine(markets) })
+    });
+    let all: Vec<Market> = many(150, SECOND).into_iter().map(|watch| watch.market).collect();
+    rig.list = Box::new(move |now| {
+        Some(all.iter().filter(|market| !is_list_right || !is_gone(market, now)).cloned().collect())
+    });
+}
+
+#[test]
+fn a_delisting_costs_no_other_market_a_tick() {
+    let limits = Limits { requests_per_second: 9, requests_per_second_limit: 10, markets_per_request: 100, ..LIMITS };
+    let mut rig = Rig::good(limits, 20 * MS);
+    delists(&mut rig, &["M13", "M77"], 10 * SECOND, true);
+    rig.schedule.watch(&many(150, SECOND), rig.now);
+    rig.run(20 * SECOND);
+    assert_eq!(unknown(&rig), ["M13", "M77"]);
+    for index in (0..150).filter(|index| ![13, 77].contains(index)) {
+        let widest = rig.widest_served(&format!("M{index}"), Duration::ZERO);
+        // The list and the second request take their time.
+        assert!(widest < SECOND + SECOND / 2, "M{index}: {widest:?}");
+    }
+    assert_eq!(rig.lists.len(), 1);
+    assert_eq!(rig.schedule.counts().failed, 1, "{:?}", rig.schedule.counts());
+    assert_eq!(rig.schedule.counts().skipped, Skipped::default());
+    // The list is read again by and by, and a market that is listed again is taken up.
+    delists(&mut rig, &[], Duration::ZERO, true);
+    rig.run(1200 * SECOND);
+    assert_eq!(rig.schedule.unknown_markets().count(), 0);
+    assert_eq!(rig.lists.len(), 2, "{:?}", rig.lists);
+    let is_known = |event: &Event| matches!(event, Event::Known { .. });
+    assert_eq!(rig.events.iter().filter(|event| is_known(event)).count(), 2);
+}
+
+#[test]
+fn what_the_list_does_not_explain_costs_others_one_tick_at_most() {
+    let limits = Limits { requests_per_second: 9, requests_per_second_limit: 10, markets_per_request: 100, ..LIMITS };
+    let mut rig = Rig::good(limits, 20 * MS);
+    delists(&mut rig, &["M13"], 10 * SECOND, false);
+    rig.schedule.watch(&many(150, SECOND), rig.now);
+    rig.run(30 * SECOND);
+    assert_eq!(unknown(&rig), ["M13"]);
+    for index in (0..150).filter(|index| *index != 13) {
+        let widest = rig.widest_served(&format!("M{index}"), Duration::ZERO);
+        // One point of the grid is missed; the next one may be served a little late.
+        assert!(widest < 2 * SECOND + SECOND / 2, "M{index}: {widest:?}");
+    }
+    assert_eq!(rig.lists.len(), 1);
+    assert_eq!(rig.events, [Event::Unknown { market: market("KRW-M13"), nearest: None }]);
+}
+
+#[test]
+fn an_unknown_market_is_told_with_the_nearest_on_the_list() {
+    let mut rig = Rig::good(LIMITS, 20 * MS);
+    let listed = || vec![market("KRW-BTC"), market("KRW-DOGE")];
+    rig.answer = Box::new(move |_, markets| {
+        let is_known = listed().contains(&markets[0]);
+        (20 * MS, if is_known { fine(markets) } else { Err(ExchangeError::UnknownMarket) })
+    });
+    rig.list = Box::new(move |_| Some(listed()));
+    rig.schedule.watch(&[watch("KRW-DOEG", SECOND), watch("KRW-QQQQQ", SECOND), watch("KRW-BTC", SECOND)], rig.now);
+    rig.run(10 * SECOND);
+    let [doeg, doge, odd] = ["KRW-DOEG", "KRW-DOGE", "KRW-QQQQQ"].map(market);
+    let mut told: Vec<(Market, Option<Market>)> = Vec::new();
+    for event in &rig.events {
+        let Event::Unknown { market, nearest } = event else { panic!("{event:?}") };
+        told.push((market.clone(), nearest.clone()));
+    }
+    told.sort();
+    assert_eq!(told, [(doeg.clone(), Some(doge.clone())), (odd, None)]);
+    let shown: Vec<_> = rig.schedule.unknown_markets().filter(|(market, _)| **market == doeg).collect();
+    assert_eq!(shown, [(&doeg, Some(&doge))]);
+    // The list alone is asked, while it tells that they are not there.
+    let polls = rig.polls.len();
+    rig.run(3600 * SECOND);
+    assert_eq!(rig.polls.len() - polls, 3600);
+    assert!((6..=8).contains(&rig.lists.len()), "{:?}", rig.lists);
+}
+
+#[test]
+fn a_list_that_is_followed_is_read_again_and_again() {
+    let mut rig = Rig::good(LIMITS, 20 * MS);
+    rig.schedule.follow_list(true);
+    rig.run(10 * SECOND);
+    // It cannot be read: later each time.
+    assert_eq!(rig.lists.len(), 2);
+    assert_eq!(rig.events, [Event::ListFailed { error: ExchangeError::Status(404) }]);
+    rig.list = Box::new(|_| Some(vec![market("KRW-BTC")]));
+    rig.run(3600 * SECOND);
+    assert_eq!(rig.lists.len(), 2 + 6, "{:?}", rig.lists);
+    assert_eq!(rig.schedule.list().map(|list| list.len()), Some(1));
+    rig.schedule.follow_list(false);
+    rig.lists.clear();
+    rig.run(3600 * SECOND);
+    assert!(rig.lists.len() <= 1);
+}
+
+#[test]
+fn codes_that_are_too_long_for_one_request_take_two() {
+    let limits = Limits { markets_per_request: 100, codes_chars_max: 40, ..LIMITS };
+    let mut rig = Rig::good(limits, 20 * MS);
+    let long: Vec<Watch> = (0..6).map(|index| watch(&format!("KRW-LONGNAME{index}"), SECOND)).collect();
+    rig.schedule.watch(&long, rig.now);
+    rig.run(SECOND);
+    assert_eq!(rig.polls.iter().map(|(_, markets)| markets.len()).collect::<Vec<_>>(), [2, 2, 2]);
+    assert_eq!(limits.requests_needed(&long), 3.0);
+}
+
+#[test]
+fn what_cannot_be_asked_in_time_is_told_with_its_numbers() {
+    let limits = Limits { requests_per_second: 10, ..LIMITS };
+    assert_eq!(limits.overload(&many(10, SECOND)), None);
+    let mut watches = many(13, SECOND);
+    watches.push(watch("KRW-SLOW", 2 * SECOND));
+    watches.push(watch("KRW-SLOW2", 2 * SECOND));
+    assert_eq!(
+        limits.overload(&watches).as_deref(),
+        Some("needs 14 requests/s, requests_per_second allows 10: KRW-M0 will be polled every 1.40 s instead of 1s")
+    );
 }
 
 #[test]
@@ -460,7 +679,7 @@ fn an_exchange_that_is_down_is_probed() {
 fn a_refusal_for_the_rate_holds_the_whole_exchange() {
     let start = Instant::now();
     let mut rig = Rig::new(LIMITS, move |now, markets| {
-        let refused = ExchangeError::RateLimited { refusal: "HTTP 429".to_owned(), hold: 60 * SECOND };
+        let refused = ExchangeError::RateLimited { refusal: "HTTP 429".to_owned(), hold: 60 * SECOND, is_block: false };
         (20 * MS, if now - start < 10 * SECOND { Err(refused) } else { fine(markets) })
     });
     rig.schedule.watch(&many(17, SECOND), rig.now);

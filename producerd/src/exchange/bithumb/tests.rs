@@ -1,4 +1,5 @@
 use super::*;
+use crate::exchange::Book;
 use coinflow_common::orderbook::{Side, Timestamp};
 
 const BTC: &str = r#"{"market":"KRW-BTC","timestamp":1785397720965,"total_ask_size":3.7055,"total_bid_size":5.622,
@@ -15,7 +16,7 @@ fn market(code: &str) -> Market {
 
 fn books(status: u16, body: &str, markets: &[&str]) -> Result<Vec<BookResult>, ExchangeError> {
     let markets: Vec<Market> = markets.iter().map(|code| market(code)).collect();
-    BithumbV2.parse_books(&Reply { status, body: body.as_bytes() }, &markets)
+    BithumbV2.parse_books(&Reply { status, headers: &HeaderMap::new(), body: body.as_bytes() }, &markets)
 }
 
 /// The text of an error of the whole reply.
@@ -182,9 +183,27 @@ fn a_wrong_number_is_named() {
 fn the_list_names_the_markets() {
     let body = r#"[{"market":"KRW-BTC","korean_name":"비트코인","english_name":"Bitcoin","market_warning":"NONE"},
                    {"market":"BTC-ETH"}]"#;
-    let reply = Reply { status: 200, body: body.as_bytes() };
-    assert_eq!(BithumbV2.parse_list("", &reply), Ok(vec![market("KRW-BTC"), market("BTC-ETH")]));
-    let reply = Reply { status: 200, body: br#"[{"market":"nope"}]"# };
-    let error = BithumbV2.parse_list("", &reply).unwrap_err();
+    let list = |body: &str| {
+        BithumbV2.parse_list("", &Reply { status: 200, headers: &HeaderMap::new(), body: body.as_bytes() })
+    };
+    assert_eq!(list(body), Ok(vec![market("KRW-BTC"), market("BTC-ETH")]));
+    assert_eq!(list(r#"[{"market":"KRW-A.B"},{"market":"KRW-BTC"}]"#), Ok(vec![market("KRW-BTC")]));
+    let error = list(r#"[{"market":"nope"}]"#).unwrap_err();
     assert_eq!(error.to_string(), r#"bad reply: market "nope" is not a market code of the form KRW-BTC"#);
+}
+
+// H-B2
+#[test]
+fn headers_tell_the_limit() {
+    let mut headers = HeaderMap::new();
+    assert_eq!(BithumbV2.rate_hint(&headers), RateHint::default());
+    for (name, value) in [
+        ("x-ratelimit-remaining", "74"),
+        ("x-ratelimit-requested-tokens", "1"),
+        ("x-ratelimit-burst-capacity", "75"),
+        ("x-ratelimit-replenish-rate", "80"),
+    ] {
+        headers.insert(name, value.parse().unwrap());
+    }
+    assert_eq!(BithumbV2.rate_hint(&headers), RateHint { per_second: Some(75), remaining: Some(74) });
 }

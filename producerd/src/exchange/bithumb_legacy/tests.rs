@@ -1,4 +1,5 @@
 use super::*;
+use coinflow_common::orderbook::Level;
 
 const BTC: &str = r#"{"status":"0000","data":{"timestamp":"1790133480123","payment_currency":"KRW","order_currency":"BTC",
  "bids":[{"price":"116500000","quantity":"0.7074"},{"price":"116475000","quantity":"0"}],
@@ -9,7 +10,7 @@ fn market(code: &str) -> Market {
 }
 
 fn book(status: u16, body: &str) -> BookResult {
-    let reply = Reply { status, body: body.as_bytes() };
+    let reply = Reply { status, headers: &HeaderMap::new(), body: body.as_bytes() };
     BithumbLegacy.parse_books(&reply, &[market("KRW-BTC")]).and_then(|mut books| books.remove(0))
 }
 
@@ -86,7 +87,7 @@ fn a_reply_that_is_no_book_says_what_it_is() {
 #[test]
 fn the_list_leaves_out_scalars_and_coins_that_are_not_traded() {
     let body = r#"{"status":"0000","data":{"BTC":{"closing_price":"1"},"OLD":[],"ETH":{},"date":"1790133480123"}}"#;
-    let reply = Reply { status: 200, body: body.as_bytes() };
+    let reply = Reply { status: 200, headers: &HeaderMap::new(), body: body.as_bytes() };
     let list = |path| BithumbLegacy.parse_list(path, &reply);
     assert_eq!(list("/public/ticker/ALL_KRW"), Ok(vec![market("KRW-BTC"), market("KRW-ETH")]));
     assert_eq!(list("/public/ticker/ALL_BTC"), Ok(vec![market("BTC-BTC"), market("BTC-ETH")]));

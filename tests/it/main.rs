@@ -1,9 +1,20 @@
 //! End-to-end tests on real servers, in one program.
 
+/// What a test has measured or met: shown when it fails, and by `--nocapture`.
+macro_rules! show {
+    ($($text:tt)+) => {{
+        #[allow(clippy::print_stdout)]
+        {
+            println!($($text)+);
+        }
+    }};
+}
+
 mod books;
 mod cli;
 mod dead_letters;
 mod exactly_once;
+mod exchanges;
 mod faults;
 mod holes;
 mod launchers;

@@ -10,7 +10,7 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use super::{CONSUMER, PRODUCER, Working, beside_others, on_each_release, show};
+use super::{CONSUMER, PRODUCER, Working, beside_others, on_each_release};
 use crate::rig::{GROUP, LATER, TOPIC};
 
 on_each_release!(

@@ -4,7 +4,7 @@ use coinflow_tests::exchange::api::{Fault, FaultRule, Target};
 use coinflow_tests::servers::{Release, StopMode, free_port};
 use coinflow_tests::wait::wait_until;
 
-use super::{CONSUMER, PRODUCER, Working, beside_others, on_each_release, repository, show, symbols_file};
+use super::{CONSUMER, PRODUCER, Working, beside_others, on_each_release, repository, symbols_file};
 use crate::rig::{LATER, TOPIC};
 
 on_each_release!(the_likely_faults_are_told_as_the_readme_says);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use yaml_rust2::{Yaml, YamlLoader};
 
-use super::{CONSUMER, PRODUCER, alone, beside_others, deb, repository, show};
+use super::{CONSUMER, PRODUCER, alone, beside_others, deb, repository};
 
 const BYTES_MAX: u64 = 3 << 20;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coinflow_tests::servers::{Machine, MachineOptions, Release};
 use coinflow_tests::wait::wait_until;
 
-use super::{CONSUMER, PRODUCER, Working, beside_others, deb, install, on_each_release, show};
+use super::{CONSUMER, PRODUCER, Working, beside_others, deb, install, on_each_release};
 use crate::rig::SOON;
 
 on_each_release!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coinflow_tests::servers::{Release, StopMode};
 use serde_json::Value;
 
-use super::{CONSUMER, PRODUCER, Working, alone, beside_others, on_each_release, show, symbols_file};
+use super::{CONSUMER, PRODUCER, Working, alone, beside_others, on_each_release, symbols_file};
 
 on_each_release!(
     priorities_are_right_and_no_book_has_a_line,

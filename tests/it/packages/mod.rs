@@ -36,12 +36,6 @@ macro_rules! on_each_release {
 }
 pub(crate) use on_each_release;
 
-/// What a test has measured or met: shown when it fails, and by `--nocapture`.
-macro_rules! show {
-    ($($text:tt)+) => { println!($($text)+) };
-}
-pub(crate) use show;
-
 /// Packages run on the release that they were built on, and on later ones.
 pub(crate) fn on(release: Release, test: fn(Release)) {
     let depends = Command::new("dpkg-deb").arg("--field").arg(deb(CONSUMER)).arg("Depends").output().expect("dpkg-deb");

@@ -5,7 +5,7 @@ use std::path::Path;
 use coinflow_tests::servers::{Machine, MachineOptions, Release, kafka_jars, program};
 use coinflow_tests::wait::wait_until;
 
-use super::{CONSUMER, PRODUCER, beside_others, deb, on_each_release, repository, show};
+use super::{CONSUMER, PRODUCER, beside_others, deb, on_each_release, repository};
 use crate::rig::LATER;
 
 on_each_release!(every_command_does_what_it_says);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coinflow_tests::servers::Release;
 use coinflow_tests::wait::wait_until;
 
-use super::{PRODUCER, Working, alone, beside_others, on_each_release, show, symbols_file};
+use super::{PRODUCER, Working, alone, beside_others, on_each_release, symbols_file};
 use crate::rig::SOON;
 
 on_each_release!(returns_after_it_is_done_under_full_load, a_broken_file_changes_nothing, a_broken_file_at_start);
@@ -74,7 +74,7 @@ fn returns_after_it_is_done_under_full_load(release: Release) {
     let [median, most, longest] =
         [RELOADS / 2, RELOADS * 95 / 100, RELOADS - 1].map(|at| Duration::from_micros(took[at]));
     show!("reload under full load: median {median:?}, 95 % {most:?}, longest {longest:?}");
-    // All of them were seen below 200 ms on a machine that does nothing else; this one may.
+    // All of them were seen below 200 ms on a machine that does nothing else; this one may have others on it.
     assert!(
         most < Duration::from_millis(200) && longest < Duration::from_secs(1),
         "95 % {most:?}, longest {longest:?}"

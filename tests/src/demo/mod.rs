@@ -1,4 +1,4 @@
-//! The demo: the main job on one machine, from the exchange's books to rows in PostgreSQL, with a reload on the way and an
+//! The demo: the main job on one machine, from three exchanges' books to rows in PostgreSQL, with a reload on the way and an
 //! account at the end.
 
 mod account;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::servers::{Daemon, ExchangeProcess, Kafka, KafkaClient, Postgres, Program, Signal};
 use crate::wait::wait_until;
 use account::{Account, Polls};
-use configs::{TOPIC, Watched};
+use configs::{VENUES, Watched};
 use rows::Rows;
 use screen::Screen;
 
@@ -33,7 +33,7 @@ pub struct Options {
     pub time: Duration,
     /// Leaves everything running.
     pub keep: bool,
-    /// The real exchange.
+    /// The real exchanges.
     pub live: bool,
 }
 
@@ -59,7 +59,8 @@ struct Stage {
     // Ended in this order.
     producerd: Daemon,
     consumerd: Daemon,
-    exchange: Option<ExchangeProcess>,
+    /// None of them: the real ones.
+    exchanges: Vec<ExchangeProcess>,
     kafka: Kafka,
     postgres: Postgres,
     folder: tempfile::TempDir,
@@ -78,23 +79,32 @@ impl Stage {
             (kafka.join().unwrap_or_else(|_| Err("the Kafka launcher panicked".to_owned())), postgres)
         });
         let (kafka, postgres) = (kafka?, postgres?);
-        let exchange = if options.live { None } else { Some(ExchangeProcess::start(folder.path(), 1)?) };
+        let mut exchanges = Vec::new();
+        if !options.live {
+            for venue in VENUES {
+                exchanges.push(ExchangeProcess::start_venue(folder.path(), 1, venue)?);
+            }
+        }
+        let base_urls: Vec<String> = exchanges.iter().map(ExchangeProcess::base_url).collect();
         screen.say(&format!(
             "Kafka at {}, PostgreSQL at port {}, {} ({:.1} s)",
             kafka.bootstrap(),
             postgres.port(),
-            exchange.as_ref().map_or("the real exchange".to_owned(), |one| format!("exchange at {}", one.base_url())),
+            if options.live {
+                "the real exchanges".to_owned()
+            } else {
+                format!("exchanges at {}", base_urls.join(" "))
+            },
             began.elapsed().as_secs_f64()
         ));
 
         let watched = Watched::default();
         let producerd = Daemon::in_folder(Program::Producerd, folder.path())?;
         let consumerd = Daemon::in_folder(Program::Consumerd, folder.path())?;
-        let base_url = exchange.as_ref().map(ExchangeProcess::base_url);
-        producerd.write("producerd.toml", &configs::producerd(&kafka.bootstrap(), base_url.as_deref()))?;
+        producerd.write("producerd.toml", &configs::producerd(&kafka.bootstrap(), &base_urls))?;
         producerd.write("symbols.toml", &watched.symbols())?;
         consumerd.write("consumerd.toml", &configs::consumerd(&kafka.bootstrap(), &postgres.connection()))?;
-        Ok(Stage { producerd, consumerd, exchange, kafka, postgres, folder, watched })
+        Ok(Stage { producerd, consumerd, exchanges, kafka, postgres, folder, watched })
     }
 
     fn start_daemons(&mut self, screen: &mut Screen) -> Result<(), String> {
@@ -134,9 +144,13 @@ impl Stage {
     fn leave(self, screen: &mut Screen) -> Result<(), String> {
         let bootstrap = self.kafka.bootstrap();
         let (socket, port) = (self.postgres.socket_folder().display().to_string(), self.postgres.port());
-        let base_url = self.exchange.as_ref().map(ExchangeProcess::base_url);
+        let summaries = self.exchanges.iter().map(|one| format!("{}/control/summary", one.base_url()));
+        let exchanges = match summaries.collect::<Vec<_>>().join(" ") {
+            none if none.is_empty() => "the real ones".to_owned(),
+            urls => urls,
+        };
         let mut pids = vec![self.producerd.leave()?, self.consumerd.leave()?];
-        pids.extend(self.exchange.map(ExchangeProcess::leave));
+        pids.extend(self.exchanges.into_iter().map(ExchangeProcess::leave));
         let (brokers, kafka_folder) = self.kafka.leave()?;
         pids.extend(brokers);
         let (postmaster, postgres_folder) = self.postgres.leave()?;
@@ -146,17 +160,17 @@ impl Stage {
             "
 Everything is left running.
   rows       psql -h {socket} -p {port} -U coinflow coinflow -c 'SELECT * FROM coinflow.latest'
-  records    kcat -b {bootstrap} -C -t {TOPIC} -o -5 -e -f '%k %h\\n%s\\n'
+  records    kcat -b {bootstrap} -C -t {topic} -o -5 -e -f '%k %h\\n%s\\n'
   topics     kcat -b {bootstrap} -L
   AKHQ       bootstrap.servers: \"{bootstrap}\"
   reload     edit {folder}/symbols.toml, then kill -HUP {producerd}
   logs       {folder}/producerd.stderr and consumerd.stderr
-  exchange   {exchange}
+  exchanges  {exchanges}
   stop       kill {pids}; kill -INT {postmaster}
   remove     rm -r {folder} {kafka_folder} {postgres_folder}",
             folder = folder.display(),
             producerd = pids[0],
-            exchange = base_url.map_or("the real one".to_owned(), |url| format!("{url}/control/summary")),
+            topic = configs::topics()[0],
             pids = pids.join(" "),
             kafka_folder = kafka_folder.display(),
             postgres_folder = postgres_folder.display(),
@@ -190,8 +204,8 @@ fn play(stage: &mut Stage, options: Options, interrupted: &AtomicBool, screen: &
             screen.say(&format!(
                 "\nreload in {:.0} ms: {} is watched from now on, {} no more\n",
                 took.as_secs_f64() * 1000.0,
-                stage.watched.added(),
-                stage.watched.removed()
+                stage.watched.added().1,
+                stage.watched.removed().1
             ));
         }
         if shown.is_none_or(|at| at.elapsed() >= pause) {
@@ -216,7 +230,10 @@ fn settle(stage: &mut Stage, screen: &mut Screen) -> Result<bool, String> {
     let exit = stage.producerd.stop()?;
     let polls = Polls::from_log(&stage.producerd.stderr().all());
     let kafka: KafkaClient = stage.kafka.client();
-    let records = kafka.count(TOPIC)?;
+    let mut records = 0;
+    for topic in configs::topics() {
+        records += kafka.count(&topic)?;
+    }
     let mut rows = Rows::new(stage.postgres.connect()?);
     // If it does not come about, the account says what is missing.
     let _ = wait_until(STORED, "every record in PostgreSQL", || {
@@ -231,7 +248,7 @@ fn settle(stage: &mut Stage, screen: &mut Screen) -> Result<bool, String> {
         dead_letters: rows.dead_letters()?,
         exits: [("producerd", exit.code()), ("consumerd", consumerd_exit.code())],
         added: rows.books_of(stage.watched.added())?,
-        changed: stage.watched.changed().then(|| stage.watched.added().to_owned()),
+        changed: stage.watched.changed().then(|| stage.watched.added().1.to_owned()),
     };
     let differences = account.differences();
     screen.say(&account.text());

@@ -2,9 +2,12 @@
 
 use postgres::Client;
 
+use super::configs::Watch;
+
 /// The newest book of a market, numbers as PostgreSQL prints them.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Latest {
+    pub(super) exchange: String,
     pub(super) market: String,
     pub(super) bid_quantity: Option<String>,
     pub(super) bid_price: Option<String>,
@@ -25,21 +28,22 @@ impl Rows {
 
     pub(super) fn latest(&mut self) -> Result<Vec<Latest>, String> {
         let query = "
-            SELECT latest.market, best_bid_quantity::text, best_bid_price::text, best_ask_price::text,
+            SELECT latest.exchange, latest.market, best_bid_quantity::text, best_bid_price::text, best_ask_price::text,
                    best_ask_quantity::text, extract(epoch FROM clock_timestamp() - received_at)::float8, books
             FROM coinflow.latest
             JOIN (SELECT exchange, market, count(*) AS books FROM coinflow.orderbook GROUP BY exchange, market) AS counted
               USING (exchange, market)
-            ORDER BY market COLLATE \"C\" DESC";
+            ORDER BY latest.exchange, latest.market COLLATE \"C\" DESC";
         let rows = self.client.query(query, &[]).map_err(|error| format!("coinflow.latest: {}", detail(&error)))?;
         let latest = rows.iter().map(|row| Latest {
-            market: row.get(0),
-            bid_quantity: row.get(1),
-            bid_price: row.get(2),
-            ask_price: row.get(3),
-            ask_quantity: row.get(4),
-            age_s: row.get(5),
-            books: row.get(6),
+            exchange: row.get(0),
+            market: row.get(1),
+            bid_quantity: row.get(2),
+            bid_price: row.get(3),
+            ask_price: row.get(4),
+            ask_quantity: row.get(5),
+            age_s: row.get(6),
+            books: row.get(7),
         });
         Ok(latest.collect())
     }
@@ -52,9 +56,11 @@ impl Rows {
         self.number("SELECT count(*) FROM coinflow.dead_letter")
     }
 
-    pub(super) fn books_of(&mut self, market: &str) -> Result<u64, String> {
-        // A market code holds no quote.
-        self.number(&format!("SELECT count(*) FROM coinflow.orderbook WHERE market = '{market}'"))
+    pub(super) fn books_of(&mut self, (exchange, market): Watch) -> Result<u64, String> {
+        // Neither holds a quote.
+        self.number(&format!(
+            "SELECT count(*) FROM coinflow.orderbook WHERE exchange = '{exchange}' AND market = '{market}'"
+        ))
     }
 
     fn number(&mut self, query: &str) -> Result<u64, String> {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use super::configs::Watch;
 use super::rows::Latest;
 
-pub(super) fn lines(latest: &[Latest], watched: &[&str], elapsed: Duration) -> Vec<String> {
+pub(super) fn lines(latest: &[Latest], watched: &[Watch], elapsed: Duration) -> Vec<String> {
     let total: i64 = latest.iter().map(|row| row.books).sum();
     let mut lines = vec![format!(
-        "{:<10} {:>14} {:>14} | {:<14} {:<14} {:>7} {:>7}   {:.0} s, {total} books in PostgreSQL",
+        "{:<8} {:<8} {:>12} {:>12} | {:<12} {:<12} {:>6} {:>7}   {:.0} s, {total} books in PostgreSQL",
+        "exchange",
         "market",
         "bid quantity",
         "bid",
@@ -19,9 +21,11 @@ pub(super) fn lines(latest: &[Latest], watched: &[&str], elapsed: Duration) -> V
     )];
     for row in latest {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-        let note = if watched.contains(&row.market.as_str()) { "" } else { "   no longer watched" };
+        let is_watched = watched.contains(&(row.exchange.as_str(), row.market.as_str()));
+        let note = if is_watched { "" } else { "   no longer watched" };
         lines.push(format!(
-            "{:<10} {:>14} {:>14} | {:<14} {:<14} {:>7} {:>5.1} s{note}",
+            "{:<8} {:<8} {:>12} {:>12} | {:<12} {:<12} {:>6} {:>5.1} s{note}",
+            row.exchange,
             row.market,
             text(&row.bid_quantity),
             text(&row.bid_price),
@@ -41,6 +45,7 @@ mod tests {
     #[test]
     fn a_table() {
         let row = |market: &str, bid: Option<&str>, age_s| Latest {
+            exchange: "bithumb".to_owned(),
             market: market.to_owned(),
             bid_quantity: bid.map(|_| "0.5".to_owned()),
             bid_price: bid.map(str::to_owned),
@@ -51,11 +56,11 @@ mod tests {
         };
         let rows = [row("KRW-BTC", Some("157122000"), 0.24), row("KRW-DOGE", None, 12.0)];
         assert_eq!(
-            lines(&rows, &["KRW-BTC"], Duration::from_secs(9)),
+            lines(&rows, &[("bithumb", "KRW-BTC"), ("upbit", "KRW-DOGE")], Duration::from_secs(9)),
             [
-                "market       bid quantity            bid | ask            ask quantity     books     age   9 s, 24 books in PostgreSQL",
-                "KRW-BTC               0.5      157122000 | 157123000      0.0123              12   0.2 s",
-                "KRW-DOGE                -              - | 157123000      0.0123              12  12.0 s   no longer watched",
+                "exchange market   bid quantity          bid | ask          ask quantity  books     age   9 s, 24 books in PostgreSQL",
+                "bithumb  KRW-BTC           0.5    157122000 | 157123000    0.0123           12   0.2 s",
+                "bithumb  KRW-DOGE            -            - | 157123000    0.0123           12  12.0 s   no longer watched",
             ]
         );
     }

@@ -165,20 +165,19 @@ fn an_exchange_that_fails_in_every_way_costs_the_others_no_poll() {
 #[test]
 fn a_reload_that_swaps_half_of_500_symbols_misses_no_poll_of_the_rest() {
     let mut three = Three::new();
-    let codes = |from: usize, count: usize| -> String {
-        let codes: Vec<String> = (from..from + count).map(|number| format!("\"G{number:03}\"")).collect();
+    let codes = |quote: &str, from: usize, count: usize| -> String {
+        let codes: Vec<String> = (from..from + count).map(|number| format!("\"{quote}-G{number:03}\"")).collect();
         codes.join(", ")
     };
-    // 100 stay on each exchange at most; the others are swapped.
     let symbols = |other: usize| {
         format!(
             "[bithumb]\ninterval = \"5s\"\nsymbols = [{}, {}]\n[upbit]\nsymbols = [{}, {}]\n[korbit]\ninterval = \"5s\"\nsymbols = [{}, {}]\n",
-            codes(1, 75),
-            codes(80 + other, 75),
-            codes(1, 125),
-            codes(130 + other / 2, 65),
-            codes(1, 50),
-            codes(60 + other / 2, 50),
+            codes("KRW", 1, 75),
+            codes("KRW", 80 + other * 75, 75),
+            codes("KRW", 1, 125),
+            codes("BTC", 1 + other * 125, 125),
+            codes("KRW", 1, 50),
+            codes("KRW", 60 + other * 50, 50),
         )
     };
     three.symbols(&symbols(0));
@@ -189,12 +188,12 @@ fn a_reload_that_swaps_half_of_500_symbols_misses_no_poll_of_the_rest() {
         assert_eq!((finished.status.code(), finished.stderr.as_str()), (Some(0), ""));
     }
     let check = began.elapsed() / checks;
-    show!("--check of 440 symbols: {check:?}");
+    show!("--check of 500 symbols: {check:?}");
     three.rig.producerd.start().expect("producerd starts");
     three.rig.producerd.wait_for_notify("READY=1", SOON).expect("ready");
     std::thread::sleep(Duration::from_secs(6));
     for round in 1..=6 {
-        three.symbols(&symbols(if round % 2 == 1 { 75 } else { 0 }));
+        three.symbols(&symbols(round % 2));
         let mark = three.rig.producerd.notify().mark();
         three.rig.producerd.signal(coinflow_tests::servers::Signal::HUP).expect("SIGHUP");
         three.rig.producerd.notify().wait_for_after(mark, "READY=1", SOON).expect("ready again");

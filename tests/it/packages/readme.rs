@@ -12,6 +12,7 @@ on_each_release!(every_command_does_what_it_says);
 
 const KAFKA_JARS: &str = "/opt/kafka/libs";
 const EXCHANGE: &str = "/usr/local/bin/exchange";
+const EXCHANGES: [(&str, u16); 2] = [("bithumb", 7001), ("upbit", 7002)];
 
 /// The blocks of commands that are for the operator's host, in their order.
 fn blocks() -> Vec<String> {
@@ -45,10 +46,13 @@ fn every_command_does_what_it_says(release: Release) {
         let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
         machine.put_file(&file, &format!("/root/{name}"), 0o644).expect("a package");
     }
-    // The exchange of this machine, for there is no way to the real one.
+    // The exchanges of this machine, for there is no way to the real ones.
     machine.put_file(Path::new(&program("exchange").expect("built")), EXCHANGE, 0o755).expect("the exchange");
-    let unit = format!("[Service]\nExecStart={EXCHANGE} --port 7001\n");
-    machine.put("/etc/systemd/system/exchange.service", unit.as_bytes(), 0o644).expect("a unit");
+    let unit = format!("[Service]\nExecStart={EXCHANGE} --venue %i --port $PORT\nEnvironmentFile=/etc/exchange/%i\n");
+    machine.put("/etc/systemd/system/exchange@.service", unit.as_bytes(), 0o644).expect("a unit");
+    for (venue, port) in EXCHANGES {
+        machine.put(&format!("/etc/exchange/{venue}"), format!("PORT={port}\n").as_bytes(), 0o644).expect("a port");
+    }
 
     let blocks = blocks();
     assert!(blocks.len() >= 7, "{blocks:#?}");
@@ -63,12 +67,14 @@ fn every_command_does_what_it_says(release: Release) {
         said.push(finished.stdout);
         match index {
             0 => {
-                machine.ok("systemctl start exchange").expect("the exchange runs");
-                let base_url = "\n[exchange.bithumb]\nbase_url = \"http://127.0.0.1:7001\"\n";
                 let file = "/etc/coinflow/producerd.toml";
-                machine
-                    .ok(&format!("sed -i '/^\\[exchange.bithumb\\]/d' {file}; printf '{base_url}' >>{file}"))
-                    .expect("an edit");
+                for (venue, port) in EXCHANGES {
+                    machine.ok(&format!("systemctl start exchange@{venue}")).expect("the exchange runs");
+                    let table = format!("\n[exchange.{venue}]\nbase_url = \"http://127.0.0.1:{port}\"\n");
+                    machine
+                        .ok(&format!("sed -i '/^\\[exchange.{venue}\\]/d' {file}; printf '{table}' >>{file}"))
+                        .expect("an edit");
+                }
                 machine.ok(&format!("producerd --check; systemctl restart {PRODUCER}")).expect("restarted");
             }
             2 => {
@@ -91,9 +97,12 @@ fn every_command_does_what_it_says(release: Release) {
     let [install, _, _, symbols, rows, holes, journal, _akhq] = &said[..] else { panic!("{} blocks", said.len()) };
     assert_eq!(install.matches("Status: \"").count(), 2, "{install}");
     assert!(symbols.contains("{\"exchange\":\"bithumb\",\"market\":\"KRW-BTC\""), "{symbols}");
+    assert!(symbols.matches("{\"exchange\":\"upbit\",\"market\":\"KRW-").count() > 20, "{symbols}");
+    assert!(!symbols.contains("\"market\":\"KRW-USDT\""), "{symbols}");
     for market in ["KRW-BTC", "KRW-ETH", "KRW-XRP"] {
         assert!(rows.contains(market), "{rows}");
-        let missing = holes.lines().find(|line| line.contains(market)).expect("a line");
+        let is_of_market = |line: &&str| line.contains("bithumb") && line.contains(market);
+        let missing = holes.lines().find(is_of_market).expect("a line");
         assert!(missing.ends_with(" 0"), "{missing}");
     }
     assert!(rows.contains("(30 rows)") && rows.contains("\n     1 |"), "{rows}");

@@ -60,15 +60,7 @@ fn each_fault_is_told_and_costs_no_other_market_a_poll() {
         Case { name: "F-07", fault: Fault::Reset, told: "KRW-ETH" },
         Case { name: "F-08", fault: Fault::Huge { bytes: 64 << 20 }, told: "larger than" },
         Case { name: "F-09", fault: Fault::EmptyBody, told: "empty" },
-        Case {
-            name: "garbage",
-            fault: Fault::Reply {
-                status: 200,
-                content_type: "application/json".to_owned(),
-                body: "[1,2,3]".to_owned(),
-            },
-            told: "KRW-ETH",
-        },
+        Case { name: "garbage", fault: Fault::reply(200, "application/json", "[1,2,3]"), told: "KRW-ETH" },
     ] {
         check(&rig, &case);
     }
@@ -184,10 +176,10 @@ fn a_refusal_for_too_many_requests_is_held() {
     let served = || (rig.control().served(0).expect("books").len() > 10).then_some(());
     wait_until(SOON, "books", served).expect("books");
     // Bithumb's headers tell its limit, so that it takes somebody else to bring us over it.
-    let refusal = Fault::Reply { status: 429, content_type: String::new(), body: String::new() };
+    let refusal = Fault::reply(429, "", "");
     rig.control().strike(None, refusal, 1).expect("a fault");
     let line = rig.producerd.wait_for_line("429", SOON).unwrap_or_else(|error| panic!("{error}\n{}", rig.logs()));
-    assert!(line.contains(" WARN ") && line.contains("bithumb"), "{line}");
+    assert!(line.contains(" WARN ") && line.contains("bithumb") && line.contains("hold=1m"), "{line}");
     let refused = rig.control().requests(0).expect("requests").len();
     std::thread::sleep(Duration::from_secs(5));
     // One in flight may still have come; then none for a minute.

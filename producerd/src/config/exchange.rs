@@ -50,7 +50,8 @@ impl ExchangeConfig {
         }
         let requests_per_second =
             table.integer("requests_per_second", u64::from(api.requests_per_second), REQUESTS_PER_SECOND_RANGE);
-        let is_own_host = url.is_ok_and(|url| Some(url) == read_url(api.base_url).ok());
+        let mut hosts = std::iter::once(&api.base_url).chain(api.other_hosts);
+        let is_own_host = url.is_ok_and(|url| hosts.any(|host| Some(&url) == read_url(host).ok().as_ref()));
         if is_own_host && requests_per_second > u64::from(api.requests_per_second_limit) {
             let limit = api.requests_per_second_limit;
             table.problem(

@@ -105,10 +105,13 @@ fn the_shipped_files_have_every_key_with_its_default() {
     let mut settings: Vec<String> = default().settings().into_iter().map(|(key, _)| key).collect();
     keys.sort_by_key(|key| settings.iter().position(|setting| setting == key));
     // Of the other exchanges, the file shows what differs from Bithumb.
-    let is_shown = |key: &String| {
-        !["exchange.upbit.", "exchange.korbit."].iter().any(|other| key.starts_with(other)) || keys.contains(key)
-    };
-    settings.retain(is_shown);
+    let all = default().settings();
+    let value = |key: &str| all.iter().find(|(setting, _)| setting == key).map(|(_, value)| value);
+    settings.retain(|key| {
+        let other = ["exchange.upbit.", "exchange.korbit."].iter().find_map(|other| key.strip_prefix(other));
+        let differs = other.is_some_and(|rest| value(&format!("exchange.bithumb.{rest}")) != value(key));
+        other.is_none() || differs || keys.contains(key)
+    });
     assert_eq!(keys, settings);
 
     let text = shipped::read("etc/symbols.toml");

@@ -11,6 +11,7 @@ pub(super) static API: Api = Api {
     exchange: "bithumb",
     name: "v2",
     base_url: "https://api.bithumb.com",
+    other_hosts: &[],
     requests_per_second_limit: 150,
     requests_per_second: 100,
     // One market a request gives 30 levels a side, several give 15.

@@ -11,13 +11,14 @@ use ureq::http::HeaderMap;
 
 use super::bithumb::{HOLD, check_refusal, rate_hint};
 use super::error::quote;
-use super::sides::{self, SideJson};
+use super::sides::{self, Names, SideJson};
 use super::{Adapter, Api, BookResult, ExchangeError, RateHint, Reply, json, market_list};
 
 pub(super) static API: Api = Api {
     exchange: "bithumb",
     name: "legacy",
     base_url: "https://api.bithumb.com",
+    other_hosts: &[],
     requests_per_second_limit: 150,
     requests_per_second: 100,
     markets_per_request: 1,
@@ -29,6 +30,8 @@ pub(super) static API: Api = Api {
 };
 
 struct BithumbLegacy;
+
+const NAMES: Names = Names { parent: "data.", timestamp: "timestamp", quantity: "quantity" };
 
 /// The quote currencies that have a market list.
 const LISTS: [(&str, &str); 2] = [("/public/ticker/ALL_KRW", "KRW"), ("/public/ticker/ALL_BTC", "BTC")];
@@ -42,7 +45,7 @@ impl Adapter for BithumbLegacy {
 
     fn parse_books(&self, reply: &Reply<'_>, markets: &[Market]) -> Result<Vec<BookResult>, ExchangeError> {
         let book: BookJson<'_> = data(reply)?;
-        let mut read = Some(sides::read_book(book.timestamp, book.asks, book.bids, "quantity"));
+        let mut read = Some(sides::read_book(&NAMES, book.timestamp, book.asks, book.bids));
         let names = |market: &Market| {
             (book.order_currency.as_deref(), book.payment_currency.as_deref())
                 == (Some(market.base()), Some(market.quote()))
@@ -98,12 +101,7 @@ fn data<'de, T: Deserialize<'de>>(reply: &Reply<'de>) -> Result<T, ExchangeError
     if reply.status >= 500 {
         return Err(ExchangeError::Status(reply.status));
     }
-    let parsed: Result<Envelope<'de>, _> = json::parse(reply.body);
-    let envelope = match parsed {
-        Ok(envelope) => envelope,
-        Err(_) if reply.status != 200 => return Err(ExchangeError::Status(reply.status)),
-        Err(error) => return Err(error),
-    };
+    let envelope: Envelope<'de> = json::parse_reply(reply)?;
     let Some(status) = envelope.status.map(json::text) else {
         return Err(match reply.status {
             200 => ExchangeError::BadReply("status is missing".to_owned()),

@@ -1,17 +1,18 @@
-//! A made-up exchange: all that it takes to add one. Its books look like Korbit's; its codes, errors and limits do not.
+//! A made-up exchange: all that it takes to add one. Its books look like Korbit's; its names, codes, errors and limits do not.
 
 use coinflow_common::orderbook::Market;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use ureq::http::HeaderMap;
 
-use super::sides::{self, SideJson};
-use super::{Adapter, Api, BookResult, ExchangeError, RateHint, Reply, json, market_list, rate};
+use super::sides::{self, Names, SideJson};
+use super::{Adapter, Api, BookResult, ExchangeError, RateHint, Reply, json, market_list, one_book, rate};
 
 pub(super) static API: Api = Api {
     exchange: "example",
     name: "v1",
     base_url: "https://api.exchange.example",
+    other_hosts: &[],
     requests_per_second_limit: 20,
     requests_per_second: 18,
     markets_per_request: 1,
@@ -22,6 +23,8 @@ pub(super) static API: Api = Api {
 };
 
 struct Example;
+
+const NAMES: Names = Names { parent: "", timestamp: "time", quantity: "size" };
 
 #[derive(Deserialize)]
 struct BookJson<'a> {
@@ -41,8 +44,7 @@ impl Adapter for Example {
     fn parse_books(&self, reply: &Reply<'_>, markets: &[Market]) -> Result<Vec<BookResult>, ExchangeError> {
         check_status(reply)?;
         let book: BookJson<'_> = json::parse(reply.body)?;
-        let mut read = Some(sides::read_book(book.time, book.asks, book.bids, "quantity"));
-        Ok(markets.iter().map(|_| read.take().unwrap_or(Err(ExchangeError::NotInReply))).collect())
+        Ok(one_book(sides::read_book(&NAMES, book.time, book.asks, book.bids), markets))
     }
 
     fn rate_hint(&self, headers: &HeaderMap) -> RateHint {
@@ -106,7 +108,7 @@ mod tests {
     fn its_books_are_read() {
         let markets = [Market::parse("KRW-BTC").unwrap()];
         assert_eq!(Example.book_path(&markets), "/book/KRW-BTC");
-        let body = br#"{"time":1790133480123,"asks":[{"price":"2.50","quantity":"1"}],"bids":[]}"#;
+        let body = br#"{"time":1790133480123,"asks":[{"price":"2.50","size":"1"}],"bids":[]}"#;
         let reply = Reply { status: 200, headers: &HeaderMap::new(), body };
         let book = Example.parse_books(&reply, &markets).unwrap().remove(0).unwrap();
         assert_eq!(book.asks[0].price.to_string(), "2.50");

@@ -7,11 +7,11 @@ use coinflow_common::orderbook::{Decimal, Level, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::ExchangeError;
 use super::error::quote;
+use super::{ExchangeError, Reply};
 
-/// From here on a timestamp counts microseconds, below it milliseconds; 10^14 ms is the year 5138.
-const MICROS_FROM: i64 = 100_000_000_000_000;
+/// Microseconds in what a Unix time counts, by how many it counts: 10^11 s and 10^14 ms are the year 5138.
+const UNITS: [(u128, u128); 3] = [(100_000_000_000, 1_000_000), (100_000_000_000_000, 1_000), (u128::MAX, 1)];
 
 /// Reads a whole body.
 pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ExchangeError> {
@@ -51,16 +51,25 @@ fn decimal(place: impl Display, (field, raw): (&str, Option<&RawValue>)) -> Resu
     Decimal::parse_exchange(&text).map_err(|error| bad(format!("is {:?}: {error}", quote(&text))))
 }
 
-/// The exchange's time of a book, in milliseconds or microseconds by its magnitude; none where it gives none.
+/// The exchange's time of a book, in seconds, milliseconds or microseconds by its magnitude; none where it gives none.
 pub(super) fn timestamp(field: &str, raw: Option<&RawValue>) -> Result<Option<Timestamp>, ExchangeError> {
     let Some(raw) = raw else { return Ok(None) };
     let text = text(raw);
-    let micros = |number: i64| if number >= MICROS_FROM { Some(number) } else { number.checked_mul(1000) };
-    let whole = Decimal::parse_exchange(&text).ok().filter(|number| number.scale() == 0);
-    whole
-        .and_then(|number| i64::try_from(number.digits()).ok())
+    let micros = |number: Decimal| {
+        // At most 18 decimals, so this is no overflow.
+        let one = 10u128.pow(u32::from(number.scale()));
+        let (_, unit) = UNITS.into_iter().find(|(below, _)| number.digits() / one < *below)?;
+        i64::try_from(number.digits().checked_mul(unit)? / one).ok()
+    };
+    Decimal::parse_exchange(&text)
+        .ok()
         .and_then(micros)
         .and_then(|micros| Timestamp::from_micros(micros).ok())
         .map(Some)
         .ok_or_else(|| ExchangeError::BadReply(format!("{field} is {:?}: not a Unix time", quote(&text))))
+}
+
+/// What a reply carries as JSON. An error's body may be a page of the proxy in front; then its status counts.
+pub(super) fn parse_reply<'de, T: Deserialize<'de>>(reply: &Reply<'de>) -> Result<T, ExchangeError> {
+    parse(reply.body).map_err(|error| if reply.status == 200 { error } else { ExchangeError::Status(reply.status) })
 }

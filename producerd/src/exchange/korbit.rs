@@ -9,13 +9,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use ureq::http::HeaderMap;
 
-use super::sides::{self, SideJson};
-use super::{Adapter, Api, BookResult, ExchangeError, RateHint, Reply, json, market_list, rate};
+use super::sides::{self, Names, SideJson};
+use super::{Adapter, Api, BookResult, ExchangeError, RateHint, Reply, json, market_list, one_book, rate};
 
 pub(super) static API: Api = Api {
     exchange: "korbit",
     name: "v2",
     base_url: "https://api.digitalx.miraeasset.com",
+    // The name until September 2026, which still answers.
+    other_hosts: &["https://api.korbit.co.kr"],
     requests_per_second_limit: 50,
     requests_per_second: 45,
     markets_per_request: 1,
@@ -32,6 +34,8 @@ const LAUNCHED: &str = "launched";
 
 struct Korbit;
 
+const NAMES: Names = Names { parent: "data.", timestamp: "timestamp", quantity: "qty" };
+
 impl Adapter for Korbit {
     fn book_path(&self, markets: &[Market]) -> String {
         // The configuration allows one market a request.
@@ -42,8 +46,7 @@ impl Adapter for Korbit {
     fn parse_books(&self, reply: &Reply<'_>, markets: &[Market]) -> Result<Vec<BookResult>, ExchangeError> {
         let book: BookJson<'_> = data(reply)?;
         // The reply does not name its market, so it can be that of one request only.
-        let mut read = Some(sides::read_book(book.timestamp, book.asks, book.bids, "qty"));
-        Ok(markets.iter().map(|_| read.take().unwrap_or(Err(ExchangeError::NotInReply))).collect())
+        Ok(one_book(sides::read_book(&NAMES, book.timestamp, book.asks, book.bids), markets))
     }
 
     /// `RateLimit: limit=50, remaining=48, reset=1`
@@ -112,13 +115,7 @@ fn data<'de, T: Deserialize<'de>>(reply: &Reply<'de>) -> Result<T, ExchangeError
         500.. => return Err(ExchangeError::Status(reply.status)),
         _ => {}
     }
-    let parsed: Result<Envelope<'de>, _> = json::parse(reply.body);
-    let envelope = match parsed {
-        Ok(envelope) => envelope,
-        // A page of the proxy in front.
-        Err(_) if reply.status != 200 => return Err(ExchangeError::Status(reply.status)),
-        Err(error) => return Err(error),
-    };
+    let envelope: Envelope<'de> = json::parse_reply(reply)?;
     if envelope.success == Some(true) {
         let data = envelope.data.ok_or_else(|| ExchangeError::BadReply("data is missing".to_owned()))?;
         return json::parse(data.get().as_bytes());

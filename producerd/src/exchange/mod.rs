@@ -40,7 +40,9 @@ pub(crate) struct Api {
     /// The word for it in `api = "…"`.
     pub(crate) name: &'static str,
     pub(crate) base_url: &'static str,
-    /// The exchange's own limit in requests per second and address, which holds on the host of `base_url`.
+    /// Other addresses of the same API.
+    pub(crate) other_hosts: &'static [&'static str],
+    /// The exchange's own limit in requests per second and address, which holds at these addresses.
     pub(crate) requests_per_second_limit: u32,
     pub(crate) requests_per_second: u32,
     pub(crate) markets_per_request: usize,
@@ -121,6 +123,12 @@ pub(crate) struct Book {
 }
 
 pub(crate) type BookResult = Result<Book, ExchangeError>;
+
+/// The one book of a reply that has no more, for markets of which there is only one.
+fn one_book(book: BookResult, markets: &[Market]) -> Vec<BookResult> {
+    let mut book = Some(book);
+    markets.iter().map(|_| book.take().unwrap_or(Err(ExchangeError::NotInReply))).collect()
+}
 
 /// The markets of these codes. One that is no code of ours cannot be watched, and spoils no list; a list of nothing else is
 /// not what it should be.

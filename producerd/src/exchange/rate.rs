@@ -18,14 +18,14 @@ pub(crate) struct RateHint {
     pub(crate) remaining: Option<u32>,
 }
 
-/// A refusal that lasts for as long as `Retry-After` says, else for so long.
+/// A refusal that lasts for so long, or for longer if `Retry-After` says so.
 pub(super) fn refused(reply: &Reply<'_>, hold: Duration, is_block: bool) -> ExchangeError {
-    let hold = retry_after(reply.headers).unwrap_or(hold).min(HOLD_MAX);
+    let hold = retry_after(reply.headers).unwrap_or_default().clamp(hold, HOLD_MAX.max(hold));
     ExchangeError::RateLimited { refusal: format!("HTTP {}", reply.status), hold, is_block }
 }
 
 /// `Retry-After` in seconds; no exchange was seen to send a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     number(text(headers, "retry-after")?).map(|seconds| Duration::from_secs(u64::from(seconds)))
 }
 
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_lasts_as_long_as_it_says() {
+    fn a_refusal_lasts_as_long_as_it_says_and_no_shorter_than_documented() {
         let hold = |value: Option<&str>| {
             let mut headers = HeaderMap::new();
             if let Some(value) = value {
@@ -63,7 +63,9 @@ mod tests {
             }
         };
         assert_eq!(hold(None), 60);
-        assert_eq!(hold(Some("1")), 1);
+        assert_eq!(hold(Some("0")), 60);
+        assert_eq!(hold(Some("1")), 60);
+        assert_eq!(hold(Some("61")), 61);
         assert_eq!(hold(Some("Wed, 21 Oct 2026 07:28:00 GMT")), 60);
         assert_eq!(hold(Some("4000000000")), 86_400);
     }

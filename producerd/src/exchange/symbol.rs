@@ -60,7 +60,10 @@ fn parse_market(symbol: &str) -> Result<Market, String> {
     // KRW_BTC, KRW/BTC and the like; and BTC_KRW, as the legacy API of Bithumb and Korbit write it.
     let parts: Vec<&str> = code.split(['_', '/', '.', ':', ' ']).collect();
     let meant = match parts[..] {
-        [base, quote @ ("KRW" | "USDT")] if base != quote => format!("{quote}-{base}"),
+        ["KRW", base] => format!("KRW-{base}"),
+        [base, quote @ ("KRW" | "USDT")] => format!("{quote}-{base}"),
+        ["USDT", base] => format!("USDT-{base}"),
+        [base, "BTC"] => format!("BTC-{base}"),
         [quote, base] => format!("{quote}-{base}"),
         _ => String::new(),
     };
@@ -98,6 +101,10 @@ mod tests {
             ("KRW_BTC", r#""KRW_BTC" is not a market code; write KRW-BTC"#),
             ("BTC_KRW", r#""BTC_KRW" is not a market code; write KRW-BTC"#),
             ("krw/btc", r#""krw/btc" is not a market code; write KRW-BTC"#),
+            ("KRW_USDT", r#""KRW_USDT" is not a market code; write KRW-USDT"#),
+            ("USDT_KRW", r#""USDT_KRW" is not a market code; write KRW-USDT"#),
+            ("USDT_BTC", r#""USDT_BTC" is not a market code; write USDT-BTC"#),
+            ("ETH_BTC", r#""ETH_BTC" is not a market code; write BTC-ETH"#),
             ("BTC_ETH", r#""BTC_ETH" is not a market code; write BTC-ETH"#),
             ("", r#""" is not a market code; write it like KRW-BTC"#),
             ("KRW-", r#""KRW-" is not a market code; write it like KRW-BTC"#),

@@ -18,14 +18,31 @@ pub(super) fn book_path(path: &str, markets: &[Market]) -> String {
     format!("{path}{}", codes.join(","))
 }
 
-/// The books of these markets, by the names that the reply gives them and not by their order.
+/// The books of these markets, by the names that the reply gives them and not by their order. A bad one spoils no other.
 pub(super) fn books(reply: &Reply<'_>, markets: &[Market]) -> Result<Vec<BookResult>, ExchangeError> {
     let mut books: HashMap<String, BookResult> = HashMap::with_capacity(markets.len());
-    for book in array::<BookJson<'_>>(reply)? {
-        let market = book.market.ok_or_else(|| ExchangeError::BadReply("a book without market".to_owned()))?;
+    // Of one that does not tell its market.
+    let mut stray = ExchangeError::NotInReply;
+    for element in array(reply)? {
+        let (market, book) = match json::parse::<BookJson<'_>>(element.get().as_bytes()) {
+            Ok(BookJson { market: Some(market), timestamp, orderbook_units }) => {
+                (market, read_book(timestamp, orderbook_units))
+            }
+            Ok(_) => {
+                stray = ExchangeError::BadReply("a book without market".to_owned());
+                continue;
+            }
+            Err(error) => match json::parse::<ListRow<'_>>(element.get().as_bytes()) {
+                Ok(row) => (row.market, Err(error)),
+                Err(_) => {
+                    stray = error;
+                    continue;
+                }
+            },
+        };
         match books.entry(market.to_ascii_uppercase()) {
             Entry::Vacant(entry) => {
-                entry.insert(read_book(book.timestamp, book.orderbook_units));
+                entry.insert(book);
             }
             // Which of the two books is right, nobody can tell.
             Entry::Occupied(mut entry) => {
@@ -33,14 +50,17 @@ pub(super) fn books(reply: &Reply<'_>, markets: &[Market]) -> Result<Vec<BookRes
             }
         }
     }
-    let of_market = |market: &Market| books.remove(market.as_str()).unwrap_or(Err(ExchangeError::NotInReply));
+    if books.is_empty() && stray != ExchangeError::NotInReply {
+        return Err(stray);
+    }
+    let of_market = |market: &Market| books.remove(market.as_str()).unwrap_or_else(|| Err(stray.clone()));
     Ok(markets.iter().map(of_market).collect())
 }
 
 /// The codes of a list of markets.
 pub(super) fn markets(reply: &Reply<'_>) -> Result<Vec<Market>, ExchangeError> {
-    let rows: Vec<ListRow<'_>> = array(reply)?;
-    market_list(rows.into_iter().map(|row| row.market.into_owned()))
+    let rows = array(reply)?.into_iter().map(|row| json::parse::<ListRow<'_>>(row.get().as_bytes()));
+    market_list(rows.map(|row| row.map_or_else(|_| String::new(), |row| row.market.into_owned())))
 }
 
 #[derive(Deserialize)]
@@ -96,7 +116,7 @@ impl fmt::Display for UnitPlace {
 }
 
 /// The array that a good reply is. An error report may come under any status, 200 above all.
-fn array<'de, T: Deserialize<'de>>(reply: &Reply<'de>) -> Result<Vec<T>, ExchangeError> {
+fn array<'a>(reply: &Reply<'a>) -> Result<Vec<&'a RawValue>, ExchangeError> {
     if reply.status >= 500 {
         return Err(ExchangeError::Status(reply.status));
     }
@@ -125,13 +145,11 @@ struct ErrorBody<'a> {
 }
 
 fn error_report(reply: &Reply<'_>) -> ExchangeError {
-    let report: Result<ErrorReport<'_>, _> = json::parse(reply.body);
-    let error = match report {
-        Ok(report) => report.error,
-        Err(_) if reply.status != 200 => None,
+    let report: ErrorReport<'_> = match json::parse_reply(reply) {
+        Ok(report) => report,
         Err(error) => return error,
     };
-    match error {
+    match report.error {
         Some(error) => {
             let name = error.name.map_or(Cow::Borrowed("error"), json::text);
             match &*name {

@@ -11,6 +11,7 @@ pub(super) static API: Api = Api {
     exchange: "upbit",
     name: "v1",
     base_url: "https://api.upbit.com",
+    other_hosts: &[],
     requests_per_second_limit: 10,
     requests_per_second: 9,
     // 30 levels a side, however many markets there are. All 855 were measured to work in one request of 7.7 kB, with a
@@ -62,26 +63,44 @@ impl Adapter for Upbit {
 fn check_refusal(reply: &Reply<'_>) -> Result<(), ExchangeError> {
     match reply.status {
         429 => Err(rate::refused(reply, HOLD, false)),
-        418 => Err(rate::refused(reply, stated_time(reply.body).unwrap_or(BLOCK), true)),
+        418 => {
+            let stated = stated_time(reply.body).or_else(|| rate::retry_after(reply.headers));
+            Err(rate::refused(reply, stated.unwrap_or(BLOCK).max(HOLD), true))
+        }
         _ => Ok(()),
     }
 }
 
-/// The first number of a text with a unit behind it, in Korean or English. The wording is not documented.
+/// Units of time as a text may have them, in milliseconds. Korean ones may have more letters behind them.
+const UNITS: [(u64, &[&str]); 5] = [
+    (1, &["ms", "msec", "msecs", "millisecond", "milliseconds", "밀리초"]),
+    (1_000, &["s", "sec", "secs", "second", "seconds", "초"]),
+    (60_000, &["m", "min", "mins", "minute", "minutes", "분"]),
+    (3_600_000, &["h", "hr", "hrs", "hour", "hours", "시간"]),
+    (86_400_000, &["d", "day", "days", "일"]),
+];
+
+/// The times of a text together, `1 minute 30 seconds` or `1분 30초`; none if it states none. The wording is not documented.
 fn stated_time(body: &[u8]) -> Option<Duration> {
-    const UNITS: [(&str, u64); 6] = [("s", 1), ("초", 1), ("m", 60), ("분", 60), ("h", 3600), ("시간", 3600)];
     let text = String::from_utf8_lossy(body).to_lowercase();
     let mut rest = text.as_str();
+    let mut stated: Option<Duration> = None;
     while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
-        let digits = rest[at..].bytes().take_while(u8::is_ascii_digit).count();
+        let digits = rest[at..].find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len() - at);
         let (number, behind) = rest[at..].split_at(digits);
         rest = behind;
-        let unit = UNITS.iter().find(|(unit, _)| behind.trim_start().starts_with(unit));
-        if let (Ok(number), Some((_, seconds))) = (number.parse::<u64>(), unit) {
-            return number.checked_mul(*seconds).map(Duration::from_secs);
+        let word = behind.trim_start();
+        let word = &word[..word.find(|c: char| !c.is_alphabetic()).unwrap_or(word.len())];
+        let is_unit = |unit: &str| if unit.is_ascii() { unit == word } else { word.starts_with(unit) };
+        let unit = UNITS.iter().find(|(_, units)| units.iter().any(|unit| is_unit(unit)));
+        // A sentence ends in a point, too.
+        if let (Ok(number), Some((ms, _))) = (number.trim_end_matches('.').parse::<f64>(), unit)
+            && let Ok(time) = Duration::try_from_secs_f64(number * *ms as f64 / 1000.0)
+        {
+            stated = Some(stated.unwrap_or_default().saturating_add(time));
         }
     }
-    None
+    stated
 }
 
 #[cfg(test)]

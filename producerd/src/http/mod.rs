@@ -3,6 +3,7 @@
 mod resolver;
 
 use std::error::Error as _;
+use std::io::ErrorKind;
 use std::time::{Duration, SystemTime};
 
 use coinflow_common::orderbook::Timestamp;
@@ -81,6 +82,12 @@ impl Client {
         match error {
             ureq::Error::Timeout(_) => ExchangeError::Timeout(self.timeout),
             ureq::Error::BodyExceedsLimit(_) => ExchangeError::TooLarge(BODY_BYTES_MAX),
+            // What breaks beneath the unpacking is the connection.
+            ureq::Error::Decompress(_, error)
+                if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) =>
+            {
+                ExchangeError::Transport(error.to_string())
+            }
             ureq::Error::Decompress(_, error) => ExchangeError::BadReply(format!("cannot be unpacked: {error}")),
             ureq::Error::Io(error) => ExchangeError::Transport(error.to_string()),
             error => {

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use coinflow_tests::exchange::ExchangeControl;
 use coinflow_tests::exchange::api::{Fault, FaultRule, Target};
+use coinflow_tests::exchange::now_us;
 use coinflow_tests::servers::Kafka;
 use coinflow_tests::wait::wait_until;
 
-use super::{Three, polls};
+use super::{NAMES, Three, polls};
 use crate::rig::{LATER, SOON};
 
 /// So long one cluster is frozen, and then away.
@@ -124,41 +124,56 @@ fn an_exchange_that_fails_in_every_way_costs_the_others_no_poll() {
     three.rig.producerd.start().expect("producerd starts");
     three.rig.producerd.wait_for_notify("READY=1", SOON).expect("ready");
     std::thread::sleep(Duration::from_secs(2));
-    let [bithumb, upbit, korbit] = three.controls();
-    for failing in [&upbit, &bithumb, &korbit] {
-        for fault in [Fault::Delay { ms: 3000 }, Fault::TruncatedJson, Fault::Reset, Fault::Gateway { status: 500 }] {
-            failing.add_fault(&FaultRule { target: Target::Books, fault, times: None }).expect("a fault");
+    let controls = three.controls();
+    let faults = [Fault::Delay { ms: 3000 }, Fault::TruncatedJson, Fault::Reset, Fault::Gateway { status: 500 }];
+    // Whose turn it was, from when to when.
+    let mut phases = Vec::new();
+    let mut compared = 0;
+    for (whose, failing) in controls.iter().enumerate() {
+        for fault in &faults {
+            let began = now_us();
+            failing
+                .add_fault(&FaultRule { target: Target::Books, fault: fault.clone(), times: None })
+                .expect("a fault");
             std::thread::sleep(Duration::from_secs(4));
+            phases.push((whose, format!("while {} has {fault:?}", NAMES[whose]), began, now_us()));
             failing.clear_faults().expect("no faults");
         }
-        std::thread::sleep(Duration::from_secs(1));
+        // It was left alone for half a minute at most; then all of it is back.
+        let good_at = now_us();
+        let recovered = || {
+            let is_polled = |times: &Vec<u64>| times.iter().filter(|time| **time > good_at).count() >= 3;
+            polls(failing).values().all(is_polled).then_some(())
+        };
+        wait_until(Duration::from_secs(40), "polls of all its markets again", recovered)
+            .unwrap_or_else(|error| panic!("{error}\n{}", three.rig.logs()));
     }
-    // Each has had its own bad quarter of a minute, and no other: a good exchange's polls come on their grid. The gaps
-    // that an exchange has while it fails are its own.
-    let faulty = |control: &ExchangeControl| -> Vec<u64> {
-        let requests = control.requests(0).expect("requests");
-        requests.iter().filter(|request| !request.faults.is_empty()).map(|request| request.arrived_us).collect()
-    };
-    for control in [&bithumb, &upbit, &korbit] {
-        let own = faulty(control);
-        let (first, last) = (own.first().expect("faults"), own.last().expect("faults"));
-        for (market, times) in polls(control) {
-            // Up to its own trouble, and from when it is over, with time for the backing off.
-            let (before, behind): (Vec<u64>, Vec<u64>) = times
-                .into_iter()
-                .filter(|time| time < first || *time > last + 35_000_000)
-                .partition(|time| time < first);
-            for span in [before, behind] {
-                let widest =
-                    span.windows(2).map(|pair| Duration::from_micros(pair[1] - pair[0])).max().unwrap_or_default();
+
+    for (healthy, control) in controls.iter().enumerate() {
+        let polls = polls(control);
+        assert_eq!(polls.len(), 5);
+        for (whose, what, began, ended) in &phases {
+            if *whose == healthy {
+                continue;
+            }
+            for (market, times) in &polls {
+                let seen: Vec<u64> = times.iter().copied().filter(|time| (*began..*ended).contains(time)).collect();
+                // With both edges: one that stops would have no gap of its own.
+                let edges = std::iter::once(began).chain(&seen).chain(std::iter::once(ended)).collect::<Vec<_>>();
+                let widest = edges.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
                 assert!(
-                    widest < INTERVAL * 3 / 2 + Duration::from_millis(100),
-                    "{market}: {widest:?}\n{}",
+                    (7..=9).contains(&seen.len()) && widest < 850_000,
+                    "{} {market}: {} polls in 4 s, a gap of {widest} us, {what}\n{}",
+                    NAMES[healthy],
+                    seen.len(),
                     three.rig.logs()
                 );
+                compared += 1;
             }
         }
     }
+    // Five markets of each, in the four troubles of both others.
+    assert_eq!(compared, 3 * 5 * 2 * 4);
     three.rig.stop_producerd();
 }
 
@@ -181,14 +196,16 @@ fn a_reload_that_swaps_half_of_500_symbols_misses_no_poll_of_the_rest() {
         )
     };
     three.symbols(&symbols(0));
-    let began = Instant::now();
-    let checks = 20;
-    for _ in 0..checks {
+    let mut check = Duration::MAX;
+    for _ in 0..20 {
+        let began = Instant::now();
         let finished = three.rig.producerd.run(&["--check"], SOON).expect("it ends");
+        check = check.min(began.elapsed());
         assert_eq!((finished.status.code(), finished.stderr.as_str()), (Some(0), ""));
     }
-    let check = began.elapsed() / checks;
-    show!("--check of 500 symbols: {check:?}");
+    show!("--check of 500 symbols: {check:?} at best");
+    // At best, for other tests run beside this one.
+    assert!(check < Duration::from_millis(50), "{check:?}");
     three.rig.producerd.start().expect("producerd starts");
     three.rig.producerd.wait_for_notify("READY=1", SOON).expect("ready");
     std::thread::sleep(Duration::from_secs(6));
@@ -210,6 +227,4 @@ fn a_reload_that_swaps_half_of_500_symbols_misses_no_poll_of_the_rest() {
             assert!(widest < interval * 5 / 4, "KRW-G{number:03}: a gap of {widest:?}");
         }
     }
-    // Twice as much for an unoptimised program.
-    assert!(check < Duration::from_millis(100), "{check:?}");
 }

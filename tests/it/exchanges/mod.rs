@@ -1,5 +1,6 @@
 //! All three exchanges: what each of them may answer, how they are spared, and that the trouble of one is no other's.
 
+mod bench;
 mod isolation;
 mod patterns;
 mod politeness;

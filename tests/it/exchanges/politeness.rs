@@ -1,10 +1,10 @@
 //! No exchange is asked for more than it takes, by its own count.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use coinflow_tests::exchange::ExchangeControl;
 use coinflow_tests::exchange::api::RequestSeen;
+use coinflow_tests::exchange::{ExchangeControl, now_us};
 use serde_json::json;
 
 use super::{NAMES, Three};
@@ -16,10 +16,6 @@ const LOAD: Duration = Duration::from_secs(60);
 const HALVED: Duration = Duration::from_secs(15);
 const SETTLED: Duration = Duration::from_secs(5);
 const LIMITS: [u64; 3] = [150, 10, 50];
-
-fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros() as u64
-}
 
 /// Requests for books that arrived from one time to another.
 fn between(control: &ExchangeControl, from_us: u64, to_us: u64) -> Vec<RequestSeen> {

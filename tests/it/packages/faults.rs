@@ -54,7 +54,7 @@ fn the_likely_faults_are_told_as_the_readme_says(release: Release) {
     see(&working, PRODUCER, "bithumb does not answer since …: HTTP status 502");
     working.rig.control().clear_faults().expect("no faults");
     working.wait_rows(10);
-    let refusal = Fault::Reply { status: 429, content_type: "text/plain".to_owned(), body: String::new() };
+    let refusal = Fault::reply(429, "text/plain", "");
     working.rig.control().add_fault(&all(refusal)).expect("a fault");
     see(&working, PRODUCER, "bithumb refuses requests since …");
     working.rig.control().clear_faults().expect("no faults");

@@ -7,6 +7,7 @@ mod files;
 mod install;
 mod instances;
 mod journal;
+mod names;
 mod readme;
 mod reload;
 

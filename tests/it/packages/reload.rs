@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use coinflow_tests::exchange::now_us;
 use coinflow_tests::servers::Release;
 use coinflow_tests::wait::wait_until;
 
@@ -165,9 +166,4 @@ fn a_broken_file_at_start(release: Release) {
     }
     let rows = working.rig.rows();
     wait_until(SOON, "books again", || (working.rig.rows() > rows).then_some(())).expect("books");
-}
-
-fn now_us() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    u64::try_from(since.as_micros()).expect("before the year 500000")
 }

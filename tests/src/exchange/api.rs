@@ -35,10 +35,22 @@ pub enum Fault {
     /// Answers this much later, and is otherwise as it would be.
     Delay { ms: u64 },
     /// This status and this body in place of the book.
-    Reply { status: u16, content_type: String, body: String },
+    Reply {
+        status: u16,
+        content_type: String,
+        #[serde(default)]
+        headers: BTreeMap<String, String>,
+        body: String,
+    },
 }
 
 impl Fault {
+    /// A reply without headers of its own.
+    pub fn reply(status: u16, content_type: &str, body: &str) -> Fault {
+        let (content_type, body) = (content_type.to_owned(), body.to_owned());
+        Fault::Reply { status, content_type, headers: BTreeMap::new(), body }
+    }
+
     /// The name under which `requests` lists it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -166,6 +178,7 @@ pub struct RequestSeen {
     pub status: u16,
     pub faults: Vec<String>,
     pub user_agent: Option<String>,
+    pub origin: Option<String>,
     pub accept_encoding: Option<String>,
     /// Whether the reply was compressed.
     pub gzip: bool,

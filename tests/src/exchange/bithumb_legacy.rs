@@ -22,14 +22,16 @@ pub(crate) fn answer(world: &mut World, request: &Request, route: &str, now_us: 
     let Some((kind @ ("orderbook" | "ticker"), pair)) = route.split_once('/') else {
         return no_route().into();
     };
+    let upper = pair.to_ascii_uppercase();
     let limiter = &world.switches.bithumb_legacy.limiter;
     if world.buckets.take(limiter, request.client, "legacy", now_us) == Verdict::Refuse {
-        return match world.switches.bithumb_legacy.over_limit {
-            OverLimitLegacy::Empty429 => Reply::empty(429).into(),
-            OverLimitLegacy::Status5600 => error(world, "5600", "접속 차단된 IP입니다.").into(),
+        let reply = match world.switches.bithumb_legacy.over_limit {
+            OverLimitLegacy::Empty429 => Reply::empty(429),
+            OverLimitLegacy::Status5600 => error(world, "5600", "접속 차단된 IP입니다."),
         };
+        let market = upper.split_once('_').map(|(base, quote)| format!("{quote}-{base}"));
+        return Answer { markets: market.into_iter().collect(), ..reply.into() };
     }
-    let upper = pair.to_ascii_uppercase();
     if pair != upper && world.switches.bithumb_legacy.lower_case == LowerCase::Error {
         return not_listed(world).into();
     }

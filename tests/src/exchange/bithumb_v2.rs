@@ -83,6 +83,10 @@ fn order_book(world: &mut World, request: &Request, now_us: u64) -> Answer {
     };
     if world.switches.bithumb_v2.object_order == ObjectOrder::Shuffled {
         snapshots.sort_by_key(|snapshot| mix(fnv(&snapshot.market) ^ snapshot.timestamp_ms));
+        // Never by chance as they were asked for.
+        if snapshots.iter().map(|snapshot| &snapshot.market).eq(&markets) {
+            snapshots.reverse();
+        }
     }
     let (mut body, mut books) = (String::new(), Vec::new());
     let single = snapshots.len() == 1;

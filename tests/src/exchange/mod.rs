@@ -43,6 +43,7 @@ use clap::builder::PossibleValue;
 
 pub use client::ExchangeControl;
 pub use number::Spelling;
+pub use server::now_us;
 
 pub(crate) use book::fnv as fingerprint;
 

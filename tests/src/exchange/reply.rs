@@ -1,5 +1,6 @@
 //! Replies over HTTP/1.1, written so that faults can break them.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) content_type: Option<String>,
     pub(crate) headers: Vec<(&'static str, String)>,
+    /// That a fault adds.
+    pub(crate) more_headers: BTreeMap<String, String>,
     pub(crate) body: Vec<u8>,
     pub(crate) delivery: Delivery,
     /// The body is compressed.
@@ -61,7 +64,7 @@ impl Reply {
     }
 
     pub(crate) fn compress(&mut self) {
-        if self.body.len() < GZIP_BYTES_MIN || self.delivery != Delivery::Whole {
+        if self.body.len() < GZIP_BYTES_MIN || matches!(self.delivery, Delivery::Huge(_)) {
             return;
         }
         let mut encoder = GzEncoder::new(Vec::with_capacity(self.body.len() / 2), Compression::fast());
@@ -86,6 +89,9 @@ impl Reply {
             header("content-type", content_type);
         }
         for (name, value) in &self.headers {
+            header(name, value);
+        }
+        for (name, value) in &self.more_headers {
             header(name, value);
         }
         if self.gzip {

@@ -253,7 +253,7 @@ fn passes_pause(stream: &TcpStream, request: &Request, shared: &Shared) -> bool 
     }
 }
 
-/// Unix microseconds.
-fn now_us() -> u64 {
+/// Unix microseconds, as the replayed exchange's logs have them.
+pub fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }

@@ -69,8 +69,9 @@ impl Answer {
             Fault::Reset => self.reply.delivery = Delivery::Reset,
             Fault::Huge { bytes } => self.reply.delivery = Delivery::Huge(*bytes),
             Fault::EmptyBody => self.reply.body.clear(),
-            Fault::Reply { status, content_type, body } => {
+            Fault::Reply { status, content_type, headers, body } => {
                 self.reply = Reply::new(*status, content_type, body.as_str());
+                self.reply.more_headers.clone_from(headers);
             }
             Fault::StuckTimestamp | Fault::SameBody | Fault::Delisted | Fault::Delay { .. } => {}
         }
@@ -164,6 +165,7 @@ impl World {
             status: answer.reply.status,
             faults: answer.faults.iter().map(|&fault| fault.to_owned()).collect(),
             user_agent: request.user_agent.clone(),
+            origin: request.origin.clone(),
             accept_encoding: request.accept_encoding.clone(),
             gzip: answer.reply.gzip,
         })

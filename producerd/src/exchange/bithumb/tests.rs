@@ -84,6 +84,36 @@ fn a_market_missing_or_wrong_in_a_batch_is_an_error_of_that_market_only() {
 }
 
 #[test]
+fn an_odd_book_of_a_batch_spoils_no_other() {
+    let odd_unit = r#"{"market":"KRW-ETH","timestamp":1,"orderbook_units":[null]}"#;
+    let doubled = r#"{"market":"KRW-XRP","timestamp":1,"timestamp":2,"orderbook_units":[]}"#;
+    let body = format!("[{odd_unit},null,{doubled},{BTC}]");
+    let books = books(200, &body, &["KRW-BTC", "KRW-ETH", "KRW-XRP", "KRW-SOL"]).unwrap();
+    assert!(books[0].is_ok());
+    for (book, told) in
+        books[1..].iter().zip(["invalid type: null", "duplicate field `timestamp`", "invalid type: null"])
+    {
+        assert!(book.as_ref().unwrap_err().to_string().contains(told), "{book:?}");
+    }
+}
+
+#[test]
+fn a_time_is_in_seconds_milliseconds_or_microseconds() {
+    for (timestamp, micros) in [
+        ("1790133480", 1_790_133_480_000_000),
+        ("1790133480.25", 1_790_133_480_250_000),
+        ("1790133480123", 1_790_133_480_123_000),
+        ("1790133480123.0", 1_790_133_480_123_000),
+        ("1790133480123456", 1_790_133_480_123_456),
+        ("\"1.790133480123E12\"", 1_790_133_480_123_000),
+    ] {
+        let body = format!(r#"[{{"market":"KRW-BTC","timestamp":{timestamp},"orderbook_units":[]}}]"#);
+        let book = books(200, &body, &["KRW-BTC"]).unwrap().remove(0).unwrap();
+        assert_eq!(book.exchange_ts, Timestamp::from_micros(micros).ok(), "{timestamp}");
+    }
+}
+
+#[test]
 fn empty_books_are_legal() {
     let book =
         books(200, r#"[{"market":"KRW-BTC","timestamp":null,"orderbook_units":[]}]"#, &["KRW-BTC"]).unwrap().remove(0);
@@ -171,7 +201,7 @@ fn a_wrong_number_is_named() {
     ] {
         assert_eq!(unit_error(unit), expected);
     }
-    for (timestamp, shown) in [("-5", "-5"), ("1.5", "1.5"), ("\"soon\"", "soon"), ("1e30", "1e30"), ("{}", "{}")] {
+    for (timestamp, shown) in [("-5", "-5"), ("\"soon\"", "soon"), ("1e30", "1e30"), ("{}", "{}")] {
         let body = format!(r#"[{{"market":"KRW-BTC","timestamp":{timestamp},"orderbook_units":[]}}]"#);
         let error = books(200, &body, &["KRW-BTC"]).unwrap().remove(0).unwrap_err();
         assert_eq!(error.to_string(), format!("bad reply: timestamp is {shown:?}: not a Unix time"));

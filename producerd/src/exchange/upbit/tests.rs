@@ -66,6 +66,13 @@ fn refusals_hold_the_exchange_for_as_long_as_they_say() {
         ("IP 10.0.0.1 blocked: 2 minutes", 120),
         ("요청 수 초과로 90초 동안 차단되었습니다", 90),
         ("차단 시간: 1시간", 3600),
+        ("1분 30초", 90),
+        ("blocked for 1 minute 30 seconds.", 90),
+        ("blocked for 1.5 hours", 5400),
+        ("1일", 86_400),
+        ("retry after 500ms", 1),
+        ("0 seconds", 1),
+        ("10 messages, 12 hits; wait 30 s", 30),
         ("blocked", 60),
         ("", 60),
     ] {

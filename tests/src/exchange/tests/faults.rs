@@ -71,7 +71,7 @@ fn f_04_05_09_broken_replies_that_arrive() {
         rig.fault(Fault::EmptyBody);
         let got = rig.get(path);
         assert_eq!((got.status, got.body.as_str()), (200, ""), "F-09 {path}");
-        rig.fault(Fault::Reply { status: 418, content_type: "text/plain".to_owned(), body: "teapot".to_owned() });
+        rig.fault(Fault::reply(418, "text/plain", "teapot"));
         let got = rig.get(path);
         assert_eq!((got.status, got.body.as_str()), (418, "teapot"), "{path}");
         assert_eq!(rig.control.served(0).expect("the log").len(), 0, "broken replies serve no book");

@@ -43,7 +43,9 @@ impl<'a> Asker<'a> {
     /// The markets that it lists.
     fn list(&mut self) -> Result<BTreeSet<Market>, ExchangeError> {
         self.pace();
-        fetch_list(&self.client, self.config.api).map(|markets| markets.into_iter().collect())
+        let list = fetch_list(&self.client, self.config.api).map(|markets| markets.into_iter().collect());
+        self.is_refused |= matches!(list, Err(ExchangeError::RateLimited { .. }));
+        list
     }
 
     /// The books of these markets; a batch that one unknown market spoils is asked for in halves. After a refusal for
@@ -104,7 +106,13 @@ pub(crate) fn dry_run(files: &Files) -> Exit {
         let mut listed = None;
         if !selection.patterns.is_empty() {
             match asker.list() {
-                Ok(markets) => listed = Some(markets),
+                Ok(markets) => {
+                    for idle in selection.idle(&markets) {
+                        _ = writeln!(stderr(), "{exchange}: {idle}");
+                        is_good = false;
+                    }
+                    listed = Some(markets);
+                }
                 Err(error) => {
                     _ = writeln!(stderr(), "{exchange} market list: {error}");
                     is_good = false;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use coinflow_common::config::nearest;
 use coinflow_common::orderbook::Market;
 
 use crate::schedule::Watch;
@@ -18,6 +19,24 @@ pub(crate) struct Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-*", self.quote)
+    }
+}
+
+/// A part of a selection that has nothing to match on the exchange's list, with what may have been meant. Displays as what
+/// the operator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Idle {
+    pub(crate) symbol: String,
+    nearest: Option<String>,
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} matches no market of the exchange", self.symbol)?;
+        match &self.nearest {
+            Some(nearest) => write!(f, "; did you mean {nearest}?"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -43,6 +62,20 @@ impl Selection {
         let followed = listed.into_iter().flatten().filter_map(by_pattern);
         self.markets.iter().cloned().chain(followed).collect()
     }
+
+    /// Patterns and exceptions that this list gives nothing to.
+    pub(crate) fn idle(&self, listed: &BTreeSet<Market>) -> Vec<Idle> {
+        let quotes: BTreeSet<&str> = listed.iter().map(Market::quote).collect();
+        let patterns = self.patterns.iter().filter(|pattern| !quotes.contains(pattern.quote.as_str())).map(|pattern| {
+            let nearest = nearest(&pattern.quote, quotes.iter().copied()).map(|quote| format!("{quote}-*"));
+            Idle { symbol: pattern.to_string(), nearest }
+        });
+        let excluded = self.excluded.iter().filter(|market| !listed.contains(market)).map(|market| {
+            let nearest = nearest(market.as_str(), listed.iter().map(Market::as_str)).map(|code| format!("!{code}"));
+            Idle { symbol: format!("!{market}"), nearest }
+        });
+        patterns.chain(excluded).collect()
+    }
 }
 
 #[cfg(test)]
@@ -67,5 +100,24 @@ mod tests {
         assert_eq!(resolved, [("KRW-ETH".to_owned(), quick), ("KRW-BTC".to_owned(), second)]);
         assert_eq!(selection.resolve(None), selection.markets);
         assert_eq!(selection.patterns[0].to_string(), "KRW-*");
+        assert_eq!(selection.idle(&listed), []);
+    }
+
+    #[test]
+    fn what_matches_nothing_is_told() {
+        let selection = Selection {
+            markets: Vec::new(),
+            patterns: ["KWR", "BTC"].map(|quote| Pattern { quote: quote.to_owned(), interval: Duration::ZERO }).into(),
+            excluded: BTreeSet::from([market("BTC-HET"), market("BTC-XRP")]),
+        };
+        let listed = BTreeSet::from(["KRW-BTC", "BTC-ETH", "BTC-XRP"].map(market));
+        let idle: Vec<String> = selection.idle(&listed).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            idle,
+            [
+                "KWR-* matches no market of the exchange; did you mean KRW-*?",
+                "!BTC-HET matches no market of the exchange; did you mean !BTC-ETH?",
+            ]
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use coinflow_common::orderbook::{Exchange, Market};
+use coinflow_common::orderbook::{Exchange, Market, Timestamp};
 
 use crate::publish;
 use crate::schedule::{self, Reason, Skipped};
@@ -101,7 +101,9 @@ pub(crate) fn line(units: &[Unit], rate: f64, last_reload: Option<&str>, symbols
     let symbols: usize = units.iter().map(|unit| unit.schedule.symbols()).sum();
     let books = Totals::of(units).books;
     let mut parts = Vec::new();
+    let is_used = units.iter().any(Unit::is_used);
     match symbols {
+        0 if is_used => parts.push("0 symbols".to_owned()),
         0 => parts.push(format!("watches nothing: add symbols to {}", symbols_file.display())),
         1 => parts.push("1 symbol".to_owned()),
         _ => parts.push(format!("{symbols} symbols")),
@@ -146,7 +148,7 @@ fn exchange(unit: &Unit) -> Vec<String> {
     let failing: Vec<&Market> = unit.schedule.failing_markets().collect();
     match unit.left_alone() {
         // Then its markets have no state of their own.
-        Some(left_alone) => parts.push(describe(name, left_alone)),
+        Some(left_alone) => parts.push(describe(name, left_alone, unit.next_try())),
         None if failing.is_empty() => {}
         None if failing.len() == 1 => parts.push(format!("{name}: 1 symbol fails: {}", named(&failing))),
         None => parts.push(format!("{name}: {} symbols fail: {}", failing.len(), named(&failing))),
@@ -160,16 +162,24 @@ fn exchange(unit: &Unit) -> Vec<String> {
     if !waiting.is_empty() {
         parts.push(format!("{name}: {} waits for the market list", named(waiting)));
     }
+    let idle: Vec<&str> = unit.idle().iter().map(|idle| idle.symbol.as_str()).collect();
+    if !idle.is_empty() {
+        parts.push(format!("{name}: nothing matches {}", named(&idle)));
+    }
     parts
 }
 
-fn describe(exchange: &Exchange, left_alone: &LeftAlone) -> String {
+fn describe(exchange: &Exchange, left_alone: &LeftAlone, next_try: Option<Timestamp>) -> String {
     let LeftAlone { reason, since, error } = left_alone;
     let what = match reason {
         Reason::RateLimit => "refuses requests",
         Reason::Outage => "does not answer",
     };
-    format!("{exchange} {what} since {}: {error}", since.to_clock_text())
+    let next = match (reason, next_try) {
+        (Reason::RateLimit, Some(at)) => format!(", next try {}", at.to_clock_text()),
+        _ => String::new(),
+    };
+    format!("{exchange} {what} since {}{next}: {error}", since.to_clock_text())
 }
 
 /// An unknown market, with the one that may have been meant.
@@ -188,7 +198,6 @@ fn named(markets: &[impl Display]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use coinflow_common::orderbook::Timestamp;
 
     use super::*;
     use crate::exchange::ExchangeError;
@@ -225,7 +234,12 @@ mod tests {
         let exchange = Exchange::parse("bithumb").unwrap();
         let since = Timestamp::parse("2026-11-23T10:00:05.5Z").unwrap();
         let left_alone = LeftAlone { reason: Reason::Outage, since, error: ExchangeError::Status(502) };
-        assert_eq!(describe(&exchange, &left_alone), "bithumb does not answer since 10:00:05: HTTP status 502");
+        let next = Timestamp::parse("2026-11-23T10:02:05Z").unwrap();
+        let told = "bithumb does not answer since 10:00:05: HTTP status 502";
+        assert_eq!(describe(&exchange, &left_alone, Some(next)), told);
+        let refused = LeftAlone { reason: Reason::RateLimit, ..left_alone };
+        let told = "bithumb refuses requests since 10:00:05, next try 10:02:05: HTTP status 502";
+        assert_eq!(describe(&exchange, &refused, Some(next)), told);
         let markets = ["KRW-A", "KRW-B", "KRW-C", "KRW-D"].map(|code| Market::parse(code).unwrap());
         let markets: Vec<&Market> = markets.iter().collect();
         assert_eq!(named(&markets[..2]), "KRW-A, KRW-B");

@@ -19,7 +19,7 @@ use crate::exchange::ExchangeError;
 use crate::http::{Client, Resolver};
 use crate::publish::Publisher;
 use crate::schedule::{Answer, Diff, Event, PollId, Reason, Schedule};
-use crate::selection::{Pattern, Selection};
+use crate::selection::{Idle, Pattern, Selection};
 use crate::worker::{Ended, Worker};
 
 /// Longest name of a thread, which ends in `-` and a number of up to three digits.
@@ -42,6 +42,10 @@ pub(crate) struct Unit {
     selection: Selection,
     /// What is followed needs more requests than may go out, and the log has said so.
     is_overload_told: bool,
+    /// What of the selection matches nothing on the list; the log has said so.
+    idle: Vec<Idle>,
+    /// Patterns have been resolved before, so what changes now is news.
+    is_resolved: bool,
 }
 
 /// That the exchange is being left alone, and why.
@@ -83,6 +87,8 @@ impl Unit {
             schedule: Schedule::new(config.limits(), Instant::now()),
             selection: Selection::default(),
             is_overload_told: false,
+            idle: Vec::new(),
+            is_resolved: false,
             books,
             worker,
             polls: Some(polls),
@@ -103,7 +109,20 @@ impl Unit {
         let wanted = self.selection.resolve(self.schedule.list().map(AsRef::as_ref));
         let diff = self.schedule.watch(&wanted, now);
         self.schedule.follow_list(!self.selection.patterns.is_empty());
+        (self.is_overload_told, self.is_resolved) = (false, false);
+        self.idle.clear();
+        self.listed();
         diff
+    }
+
+    /// Whether anything is selected, be it a pattern that matches nothing yet.
+    pub(crate) fn is_used(&self) -> bool {
+        self.selection != Selection::default()
+    }
+
+    /// What of the selection matches nothing on the list of markets.
+    pub(crate) fn idle(&self) -> &[Idle] {
+        &self.idle
     }
 
     /// The patterns that wait for the list of markets.
@@ -121,17 +140,29 @@ impl Unit {
         self.schedule.watch(&wanted, Instant::now());
         let after: BTreeSet<Market> = self.schedule.markets().cloned().collect();
         let exchange = &self.exchange;
-        for (what, more, less) in
-            [("listed, watched from now on", &after, &before), ("delisted, watched no longer", &before, &after)]
-        {
+        let more = if self.is_resolved { "listed, watched from now on" } else { "patterns resolved" };
+        for (what, more, less) in [(more, &after, &before), ("delisted, watched no longer", &before, &after)] {
             let markets: Vec<Market> = more.difference(less).cloned().collect();
             if !markets.is_empty() {
                 log::info!("{what} exchange={exchange} count={} market={}", markets.len(), names(&markets));
             }
         }
+        self.listed();
+    }
+
+    /// Tells what is wrong with patterns as the list of markets has them, each once until it changes.
+    fn listed(&mut self) {
+        let Some(list) = self.schedule.list().filter(|_| !self.selection.patterns.is_empty()) else { return };
+        let exchange = &self.exchange;
+        let idle = self.selection.idle(list);
+        for new in idle.iter().filter(|idle| !self.idle.contains(idle)) {
+            log::warn!("{new} exchange={exchange}");
+        }
+        self.idle = idle;
+        self.is_resolved = true;
         let overload = self.schedule.overload();
-        if overload.is_some() && !self.is_overload_told {
-            log::warn!("{} exchange={exchange}", overload.as_deref().unwrap_or_default());
+        if let Some(overload) = overload.as_ref().filter(|_| !self.is_overload_told) {
+            log::warn!("{overload} exchange={exchange}");
         }
         self.is_overload_told = overload.is_some();
     }
@@ -185,7 +216,9 @@ impl Unit {
                     self.act(events);
                 }
                 Event::Held { reason, error, .. } => {
-                    let since = Timestamp::from_system(SystemTime::now());
+                    let now = Timestamp::from_system(SystemTime::now());
+                    let before = self.left_alone.take().filter(|before| before.reason == reason);
+                    let since = before.map_or(now, |before| before.since);
                     self.left_alone = Some(LeftAlone { reason, since, error });
                 }
                 Event::Released { .. } => self.left_alone = None,
@@ -194,8 +227,15 @@ impl Unit {
         }
     }
 
+    /// Where nothing is asked for, nothing will tell when that is over.
     pub(crate) fn left_alone(&self) -> Option<&LeftAlone> {
-        self.left_alone.as_ref()
+        self.left_alone.as_ref().filter(|_| self.is_used())
+    }
+
+    /// When an exchange that refuses requests is tried again.
+    pub(crate) fn next_try(&self) -> Option<Timestamp> {
+        let wait = self.schedule.next_try()?.checked_duration_since(Instant::now())?;
+        Some(Timestamp::from_system(SystemTime::now() + wait))
     }
 
     /// No further poll is handed out; the workers end when theirs have.
@@ -239,6 +279,7 @@ fn tell(exchange: &Exchange, event: &Event) {
             log::warn!("the exchange knows no such market, left out exchange={exchange} market={market}{meant}");
         }
         Event::Listed => log::debug!("market list read exchange={exchange}"),
+        Event::ListBack => log::info!("market list is read again exchange={exchange}"),
         Event::ListFailed { error } => {
             let err = error.to_string();
             log::warn!("market list cannot be read, trying on exchange={exchange} err={err:?}");

@@ -111,7 +111,9 @@ struct ErrorBody<'a> {
 /// What a good reply carries in `data`.
 fn data<'de, T: Deserialize<'de>>(reply: &Reply<'de>) -> Result<T, ExchangeError> {
     match reply.status {
-        429 => return Err(rate::refused(reply, HOLD, false)),
+        // Only 429 is documented; the others are what a gateway sends to who goes on.
+        403 | 429 => return Err(rate::refused(reply, HOLD, false)),
+        418 => return Err(rate::refused(reply, HOLD, true)),
         500.. => return Err(ExchangeError::Status(reply.status)),
         _ => {}
     }

@@ -130,8 +130,8 @@ fn one_book(book: BookResult, markets: &[Market]) -> Vec<BookResult> {
     markets.iter().map(|_| book.take().unwrap_or(Err(ExchangeError::NotInReply))).collect()
 }
 
-/// The markets of these codes. One that is no code of ours cannot be watched, and spoils no list; a list of nothing else is
-/// not what it should be.
+/// The markets of these codes. One that is no code of ours cannot be watched, and spoils no list. A list without any market
+/// is not what it should be: nobody is to believe that all have been delisted.
 fn market_list(codes: impl Iterator<Item = String>) -> Result<Vec<Market>, ExchangeError> {
     let (mut markets, mut first_bad) = (Vec::new(), None);
     for code in codes {
@@ -142,6 +142,7 @@ fn market_list(codes: impl Iterator<Item = String>) -> Result<Vec<Market>, Excha
     }
     match first_bad {
         Some(bad) if markets.is_empty() => Err(ExchangeError::BadReply(bad)),
+        None if markets.is_empty() => Err(ExchangeError::BadReply("the list names no market".to_owned())),
         _ => Ok(markets),
     }
 }

@@ -19,7 +19,8 @@ pub(crate) enum Reason {
     Outage,
 }
 
-/// Lets polls through, or holds them off and after a while lets a single one probe.
+/// Lets requests through, or holds them off and after a while lets one probe, be it for books or for the list of markets.
+/// Those that were under way before say nothing of how it is now, but what refuses them is heard.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     failures: u32,
@@ -31,7 +32,9 @@ struct Closed {
     reason: Reason,
     since: Instant,
     until: Instant,
+    /// The longest of this time, from which a block grows.
     delay: Duration,
+    is_block: bool,
     probe: Option<PollId>,
 }
 
@@ -46,8 +49,14 @@ pub(super) enum Held {
 /// A change that the operator should hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
-    Closed { reason: Reason, delay: Duration },
-    Opened { after: Duration },
+    /// Or a refusal has become a block, or a longer one.
+    Closed {
+        reason: Reason,
+        delay: Duration,
+    },
+    Opened {
+        after: Duration,
+    },
 }
 
 impl Breaker {
@@ -64,14 +73,19 @@ impl Breaker {
         self.closed.as_ref().map(|closed| closed.reason)
     }
 
-    /// Notes that a poll goes out. While the exchange is left alone, it is the probe.
+    /// When the next request may try how it is, if the exchange is left alone until then.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.closed.as_ref().filter(|closed| closed.probe.is_none()).map(|closed| closed.until)
+    }
+
+    /// Notes that a request goes out. While the exchange is left alone, it is the probe.
     pub(super) fn started(&mut self, id: PollId) {
         if let Some(closed) = &mut self.closed {
             closed.probe = Some(id);
         }
     }
 
-    /// Notes how a poll ended. `jitter` is from 0 to 1: producers that failed together do not come back together.
+    /// Notes how a request ended. `jitter` is from 0 to 1: producers that failed together do not come back together.
     pub(super) fn ended(
         &mut self,
         now: Instant,
@@ -80,7 +94,7 @@ impl Breaker {
         jitter: f64,
     ) -> Option<Change> {
         if let Some(ExchangeError::RateLimited { hold, is_block, .. }) = error {
-            return self.refused(now, *hold, *is_block);
+            return self.refused(now, id, *hold, *is_block);
         }
         let is_outage = error.is_some_and(ExchangeError::is_outage);
         self.failures = if is_outage { self.failures.saturating_add(1) } else { 0 };
@@ -107,24 +121,25 @@ impl Breaker {
     }
 
     /// A block that is tried in vain lasts longer each time.
-    fn refused(&mut self, now: Instant, hold: Duration, is_block: bool) -> Option<Change> {
-        match &mut self.closed {
-            Some(closed) if closed.reason == Reason::RateLimit => {
-                let is_probe_refused = closed.probe.take().is_some();
-                let longer = if is_block && is_probe_refused { (closed.delay * 2).min(BLOCK_MAX) } else { hold };
-                closed.delay = hold.max(longer);
-                closed.until = closed.until.max(now + closed.delay);
-                None
-            }
-            _ => {
-                self.close(now, Reason::RateLimit, hold);
-                Some(Change::Closed { reason: Reason::RateLimit, delay: hold })
-            }
-        }
+    fn refused(&mut self, now: Instant, id: PollId, hold: Duration, is_block: bool) -> Option<Change> {
+        let told = Change::Closed { reason: Reason::RateLimit, delay: hold };
+        let Some(closed) = self.closed.as_mut().filter(|closed| closed.reason == Reason::RateLimit) else {
+            self.close(now, Reason::RateLimit, hold);
+            self.closed.iter_mut().for_each(|closed| closed.is_block = is_block);
+            return Some(told);
+        };
+        let is_probe = closed.probe.take_if(|probe| *probe == id).is_some();
+        let delay = if is_block && is_probe { hold.max((closed.delay * 2).min(BLOCK_MAX)) } else { hold };
+        let is_news = (is_block && !closed.is_block) || delay > closed.delay;
+        closed.is_block |= is_block;
+        closed.delay = closed.delay.max(delay);
+        closed.until = closed.until.max(now + delay);
+        is_news.then_some(Change::Closed { reason: Reason::RateLimit, delay })
     }
 
     fn close(&mut self, now: Instant, reason: Reason, delay: Duration) {
-        self.closed = Some(Closed { reason, since: now, until: now + delay, delay, probe: None });
+        let is_block = false;
+        self.closed = Some(Closed { reason, since: now, until: now + delay, delay, is_block, probe: None });
     }
 }
 
@@ -175,6 +190,11 @@ mod tests {
             hold: Duration::from_secs(60),
             is_block: false,
         })
+    }
+
+    fn blocked(secs: u64) -> Option<ExchangeError> {
+        let hold = Duration::from_secs(secs);
+        Some(ExchangeError::RateLimited { refusal: "HTTP 418".to_owned(), hold, is_block: true })
     }
 
     #[test]
@@ -232,13 +252,41 @@ mod tests {
     #[test]
     fn a_block_that_is_tried_in_vain_grows() {
         let mut rig = Rig::new();
-        let mut waits = Vec::new();
+        let (mut waits, mut told) = (Vec::new(), 0);
         for _ in 0..9 {
-            let hold = Duration::from_secs(60);
-            rig.poll(Some(ExchangeError::RateLimited { refusal: "HTTP 418".to_owned(), hold, is_block: true }));
+            told += usize::from(rig.poll(blocked(60)).is_some());
             waits.push(rig.wait());
         }
         assert_eq!(waits, [60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0, 3600.0, 3600.0]);
+        assert_eq!(told, 7);
+    }
+
+    #[test]
+    fn only_a_refused_probe_makes_a_block_longer_and_nothing_makes_it_shorter() {
+        let mut rig = Rig::new();
+        rig.poll(blocked(60));
+        rig.wait();
+        rig.poll(blocked(60));
+        rig.wait();
+        rig.breaker.started(PollId(100));
+        // From before the block: the probe is still out, and the block no longer.
+        assert_eq!(rig.breaker.ended(rig.now, PollId(99), blocked(60).as_ref(), 1.0), None);
+        assert_eq!(rig.breaker.held(rig.now), Some(Held::Probing));
+        rig.breaker.ended(rig.now, PollId(100), limited().as_ref(), 1.0);
+        assert_eq!(rig.wait(), 60.0);
+        rig.poll(blocked(1));
+        assert_eq!(rig.wait(), 240.0);
+    }
+
+    #[test]
+    fn a_refusal_that_becomes_a_block_is_told() {
+        let mut rig = Rig::new();
+        rig.poll(limited());
+        rig.wait();
+        assert_eq!(rig.poll(limited()), None);
+        rig.wait();
+        let told = Change::Closed { reason: Reason::RateLimit, delay: Duration::from_secs(120) };
+        assert_eq!(rig.poll(blocked(1)), Some(told));
     }
 
     #[test]

@@ -28,10 +28,10 @@ pub(super) struct Group {
     pub(super) members: Vec<Member>,
     /// Normally one poll at most; a market that was moved here brings the one of its old group along.
     grid_polls: Vec<PollId>,
-    /// Polls of parts, with those that are suspects as long as the part is.
+    /// Polls of parts, with those that are suspects as long as the part is; and of unknown markets that are tried again.
     part_polls: Vec<(PollId, Vec<Market>)>,
-    /// Refused as a whole, and waiting for the list of markets: the suspects, and how many there were.
-    refused: Vec<(Vec<Market>, usize)>,
+    /// Refused as a whole, and waiting for the list of markets.
+    refused: Vec<Refused>,
     /// To be asked for, each by itself.
     parts: VecDeque<Part>,
     /// The present point of the grid could not be served for want of a worker or for the rate limit.
@@ -53,6 +53,16 @@ pub(super) enum Miss {
     Overlap,
     Limit,
     Held,
+}
+
+/// A request that was refused for an unknown market.
+#[derive(Debug)]
+struct Refused {
+    suspects: Vec<Market>,
+    /// How many markets it asked for.
+    asked: usize,
+    /// When it went out.
+    since: Instant,
 }
 
 /// Some of the suspects.
@@ -80,6 +90,11 @@ pub(super) struct Member {
 impl Member {
     fn is_known(&self) -> bool {
         self.unknown_until.is_none()
+    }
+
+    fn try_again(&mut self, next: Instant) -> Market {
+        self.unknown_until = Some(next);
+        self.market.clone()
     }
 
     /// Whether the grid's polls ask for it.
@@ -126,7 +141,7 @@ impl Group {
         self.members.retain(|member| keep(&member.market));
         let queued = self.parts.iter_mut().flat_map(|part| [&mut part.asked, &mut part.others]);
         let flying = self.part_polls.iter_mut().map(|(_, others)| others);
-        let refused = self.refused.iter_mut().map(|(suspects, _)| suspects);
+        let refused = self.refused.iter_mut().map(|refused| &mut refused.suspects);
         queued.chain(flying).chain(refused).for_each(|markets| markets.retain(&keep));
         for part in &mut self.parts {
             if part.asked.is_empty() {
@@ -155,6 +170,19 @@ impl Group {
         self.grid_polls.retain(|poll| *poll != id);
         let at = self.part_polls.iter().position(|(poll, _)| *poll == id)?;
         Some(self.part_polls.swap_remove(at).1)
+    }
+
+    /// Whether nothing of it is under way or in doubt.
+    pub(super) fn is_calm(&self) -> bool {
+        let polls = self.grid_polls.len() + self.part_polls.len();
+        polls + self.refused.len() + self.parts.len() == 0
+            && self.unanswered == 0
+            && !self.members.iter().any(|member| member.is_suspect)
+    }
+
+    /// Whether a poll of it could tell how the exchange is.
+    pub(super) fn can_poll(&self) -> bool {
+        !self.parts.is_empty() || self.members.iter().any(Member::is_due)
     }
 
     /// Whether the grid's next poll has to wait for the end of another.
@@ -203,8 +231,9 @@ impl Group {
             self.grid.advance();
             missed += 1;
         }
-        if missed > 0 && reason != Miss::Limit {
-            // What it missed by itself gives it no precedence.
+        // What it missed by itself gives it no precedence; what it missed while it was searched does.
+        let is_own = reason != Miss::Limit && (reason != Miss::Overlap || !self.grid_polls.is_empty());
+        if missed > 0 && is_own {
             self.behind_since = now;
         }
         self.waits_for_capacity &= missed == 0;
@@ -220,10 +249,17 @@ impl Group {
         self.waits_for_capacity |= self.grid_wants(now).is_some();
     }
 
+    /// Whether parts of it wait, of which the rest of its markets wants to know.
+    pub(super) fn has_parts(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
     /// Intervals, in millionths, that it has stood behind others. Where those that have most of it go first, an overload
-    /// makes all intervals longer by the same factor.
+    /// makes all intervals longer by the same factor, and those after which unknown markets are tried again.
     pub(super) fn backlog(&self, now: Instant) -> u128 {
-        let behind = now.saturating_duration_since(self.behind_since);
+        let grid = self.grid_wants(now).map(|_| self.behind_since);
+        let since = grid.into_iter().chain(self.retry()).min().unwrap_or(now);
+        let behind = now.saturating_duration_since(since);
         behind.as_nanos() * 1_000_000 / self.grid.interval.as_nanos().max(1)
     }
 
@@ -243,18 +279,19 @@ impl Group {
         if !self.parts.is_empty() {
             return Some(now);
         }
-        let retry = self.retry().filter(|retry| *retry <= now && self.grid_polls.is_empty());
+        let retry = self.retry().filter(|retry| *retry <= now);
         self.grid_wants(now).into_iter().chain(retry).min()
     }
 
-    /// The markets to ask for now: a part in search, else those of the grid, else one that was unknown.
-    pub(super) fn start(&mut self, id: PollId, now: Instant) -> Vec<Market> {
+    /// The markets to ask for now: a part in search, else those of the grid, else one that was unknown. Until its answer tells
+    /// more, that one is tried again at `retry`.
+    pub(super) fn start(&mut self, id: PollId, now: Instant, retry: Instant) -> Vec<Market> {
         if let Some(part) = self.parts.pop_front() {
             self.part_polls.push((id, part.others));
             return part.asked;
         }
-        self.grid_polls.push(id);
-        if self.grid.next.max(self.not_before) <= now && self.members.iter().any(Member::is_due) {
+        if self.grid_wants(now).is_some() {
+            self.grid_polls.push(id);
             self.grid.advance();
             self.waits_for_capacity = false;
             self.behind_since = now;
@@ -262,20 +299,22 @@ impl Group {
             let due = self.members.iter().filter(|member| member.is_due());
             return due.map(|member| member.market.clone()).collect();
         }
-        let unknown = self.members.iter().filter(|member| member.unknown_until.is_some_and(|at| at <= now));
-        unknown.min_by_key(|member| member.unknown_until).map(|member| member.market.clone()).into_iter().collect()
+        self.part_polls.push((id, Vec::new()));
+        let unknown = self.members.iter_mut().filter(|member| member.unknown_until.is_some_and(|at| at <= now));
+        let first = unknown.min_by_key(|member| member.unknown_until);
+        first.into_iter().map(|member| member.try_again(retry)).collect()
     }
 
-    /// The exchange does not know at least one of these markets. Those that are its members become suspects, and wait for the
+    /// The exchange does not know at least one of these markets, which it was asked for at `since`. Those that are its members become suspects, and wait for the
     /// list of markets. Whether there are any.
-    pub(super) fn refuse(&mut self, markets: &[Market]) -> bool {
-        let part = self.own(markets);
-        for member in self.members.iter_mut().filter(|member| part.contains(&member.market)) {
+    pub(super) fn refuse(&mut self, markets: &[Market], since: Instant) -> bool {
+        let suspects = self.own(markets);
+        for member in self.members.iter_mut().filter(|member| suspects.contains(&member.market)) {
             member.is_suspect = true;
         }
-        let has_suspects = !part.is_empty();
+        let has_suspects = !suspects.is_empty();
         if has_suspects {
-            self.refused.push((part, markets.len()));
+            self.refused.push(Refused { suspects, asked: markets.len(), since });
         }
         has_suspects
     }
@@ -286,15 +325,20 @@ impl Group {
         markets.iter().filter(is_member).cloned().collect()
     }
 
-    /// Takes up what waits for the list of markets: what is not on it is left out, and returned; the rest is asked for
-    /// again, as one. If the list explains nothing, or there is none, they are searched.
-    pub(super) fn settle(&mut self, listed: Option<&BTreeSet<Market>>) -> Vec<Market> {
+    /// Takes up what waits for the list of markets, which was asked for at the time beside it: what is not on it is left out,
+    /// and returned; the rest is asked for again, as one. If the list explains nothing, or there is none, they are searched.
+    /// What was asked for after the list waits for the next one.
+    pub(super) fn settle(&mut self, listed: Option<(&BTreeSet<Market>, Instant)>) -> Vec<Market> {
         let mut missing = Vec::new();
-        for (part, before) in std::mem::take(&mut self.refused) {
-            let is_listed = |market: &Market| listed.is_none_or(|listed| listed.contains(market));
-            let (good, bad): (Vec<Market>, Vec<Market>) = part.into_iter().partition(is_listed);
+        for Refused { suspects, asked, since } in std::mem::take(&mut self.refused) {
+            if listed.is_some_and(|(_, asked_at)| asked_at < since) {
+                self.refused.push(Refused { suspects, asked, since });
+                continue;
+            }
+            let is_listed = |market: &Market| listed.is_none_or(|(listed, _)| listed.contains(market));
+            let (good, bad): (Vec<Market>, Vec<Market>) = suspects.into_iter().partition(is_listed);
             // One that was taken out meanwhile may have been it.
-            if good.len() == before {
+            if good.len() == asked {
                 self.search(&good);
             } else if !good.is_empty() {
                 self.parts.push_back(Part { asked: good, others: Vec::new() });
@@ -325,7 +369,7 @@ impl Group {
         };
         let request = match (self.wants(now), request_at) {
             (Some(_), Some(request_at)) => Some(request_at),
-            (None, Some(request_at)) if self.grid_polls.is_empty() => self.retry().map(|retry| retry.max(request_at)),
+            (None, Some(request_at)) => self.retry().map(|retry| retry.max(request_at)),
             _ => None,
         };
         point.into_iter().chain(request).min()

@@ -57,9 +57,9 @@ impl Limiter {
         self.window.ended(now, id, hint);
     }
 
-    /// Notes that the exchange has refused a request, and holds all for so long.
-    pub(super) fn refused(&mut self, now: Instant, hold: Duration) {
-        self.window.refused(now, hold);
+    /// Notes that the exchange has refused a request that went out at `since`, and holds all for so long.
+    pub(super) fn refused(&mut self, now: Instant, since: Instant, hold: Duration) {
+        self.window.refused(now, since, hold);
     }
 
     /// Requests a second that the exchange takes at present, as far as it has told.
@@ -98,8 +98,9 @@ impl Pace {
 
 /// The requests that the exchange may still count: each from when it goes out until a second after its reply.
 ///
-/// The exchange counts a request at some moment between the two. So whatever the network does to the times, and wherever
-/// its seconds begin, no second of the exchange sees more requests than are here at once.
+/// The exchange counts a request at some moment between the two. So however long the way there and back is, and wherever
+/// its seconds begin, no second of the exchange sees more requests than are here at once. (One without a reply, for it timed
+/// out, may be counted later than is known here.)
 #[derive(Debug)]
 struct Window {
     limit: u32,
@@ -114,6 +115,8 @@ struct Window {
     bounds: VecDeque<(Instant, u32)>,
     /// At most so many until then.
     caution: Option<(Instant, u32)>,
+    /// When that was concluded.
+    reduced_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -135,6 +138,7 @@ impl Window {
             declared: None,
             bounds: VecDeque::new(),
             caution: None,
+            reduced_at: None,
         }
     }
 
@@ -196,11 +200,20 @@ impl Window {
         }
     }
 
-    fn refused(&mut self, now: Instant, hold: Duration) {
+    fn refused(&mut self, now: Instant, since: Instant, hold: Duration) {
+        let until = now + hold + CAUTION;
+        if let Some((cautious_until, _)) = &mut self.caution
+            && self.reduced_at.is_some_and(|at| since <= at)
+        {
+            // From before the last refusal, which has been drawn the conclusion from.
+            *cautious_until = until.max(*cautious_until);
+            return;
+        }
         let here = u32::try_from(self.flying() + self.still_counted(now)).unwrap_or(u32::MAX);
-        let most = here.min(u32::try_from(self.allowed(now)).unwrap_or(u32::MAX)) / 5 * 4;
+        let most = here.min(u32::try_from(self.allowed(now)).unwrap_or(u32::MAX)) * 4 / 5;
         // So few can hardly have been the reason; others are at the same address.
-        self.caution = Some((now + hold + CAUTION, most.max(self.limit / 10)));
+        self.caution = Some((until, most.max(self.limit / 10)));
+        self.reduced_at = Some(now);
     }
 }
 
@@ -368,13 +381,17 @@ mod tests {
         for id in 0..50 {
             limiter.take(start, PollId(id), 1);
         }
-        limiter.refused(start, Duration::from_secs(60));
+        limiter.refused(start, start, Duration::from_secs(60));
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(limiter.allowed(at(1)), 40);
         assert_eq!(limiter.allowed(at(119)), 40);
         assert_eq!(limiter.allowed(at(120)), 100);
-        limiter.refused(at(61), Duration::from_secs(60));
+        limiter.refused(at(61), at(61), Duration::from_secs(60));
         assert_eq!(limiter.allowed(at(62)), 32);
+        // One more of those that were out together says nothing new.
+        limiter.refused(at(62), at(60), Duration::from_secs(60));
+        assert_eq!((limiter.allowed(at(63)), limiter.allowed(at(181))), (32, 32));
+        assert_eq!(limiter.allowed(at(182)), 100);
     }
 
     #[test]

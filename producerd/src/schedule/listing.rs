@@ -44,6 +44,11 @@ impl Listing {
         false
     }
 
+    /// When the last list that arrived was asked for.
+    pub(super) fn asked_at(&self) -> Option<Instant> {
+        self.asked_at
+    }
+
     /// When to ask for it, unless that is under way; a time in the past means now.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let needed = self.is_needed.then(|| self.next.unwrap_or(now));

@@ -9,7 +9,9 @@ mod grid;
 mod group;
 mod limiter;
 mod listing;
+mod merge;
 mod model;
+mod outcome;
 #[cfg(test)]
 mod tests;
 
@@ -18,16 +20,14 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coinflow_common::config::nearest;
 use coinflow_common::orderbook::Market;
 
 pub(crate) use self::breaker::Reason;
-use self::breaker::{Breaker, Change, Held};
-use self::group::{Group, Member, Miss, codes_chars};
+use self::breaker::{Breaker, Held};
+use self::group::{Group, Miss, codes_chars};
 use self::limiter::{Free, Limiter};
 use self::listing::Listing;
 pub(crate) use self::model::{Answer, Ask, Counts, Diff, Event, Limits, Poll, PollId, Skipped, Watch};
-use crate::exchange::{ExchangeError, RateHint};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct GroupId(u64);
@@ -45,8 +45,11 @@ pub(crate) struct Schedule {
     /// Whether patterns follow the list.
     is_followed: bool,
     list: Option<Arc<BTreeSet<Market>>>,
+    is_list_failure_told: bool,
     /// Unknown markets that the operator has not heard of: the list may tell what was meant.
-    untold: Vec<Market>,
+    untold: BTreeSet<Market>,
+    /// Intervals of which some groups may fit into others.
+    sparse: BTreeSet<Duration>,
     counts: Counts,
     next_id: u64,
 }
@@ -55,14 +58,14 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 enum Flight {
     Books { markets: Arc<[Market]>, since: Instant },
-    List,
+    List { since: Instant },
 }
 
 impl Flight {
     fn markets(&self) -> &[Market] {
         match self {
             Self::Books { markets, .. } => markets,
-            Self::List => &[],
+            Self::List { .. } => &[],
         }
     }
 }
@@ -80,7 +83,9 @@ impl Schedule {
             listing: Listing::new(limits.markets_refresh),
             is_followed: false,
             list: None,
-            untold: Vec::new(),
+            is_list_failure_told: false,
+            untold: BTreeSet::new(),
+            sparse: BTreeSet::new(),
             counts: Counts::default(),
             next_id: 0,
         }
@@ -126,6 +131,7 @@ impl Schedule {
         }
         diff.removed = before.len() - diff.unchanged - diff.changed;
         self.update_need();
+        self.sparse = self.groups.values().map(|group| group.grid.interval).collect();
         diff
     }
 
@@ -171,11 +177,11 @@ impl Schedule {
         self.next_id
     }
 
-    /// The polls to start at this moment. Where not all of them can start, those of groups that have waited longest for
-    /// their intervals go first, so that an overload hits all alike.
+    /// The polls to start at this moment. Where not all of them can start, what the rest of a group waits for goes first, and
+    /// then groups that have waited longest for their intervals, so that an overload hits all alike.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Poll> {
         let mut polls = Vec::new();
-        let mut due: Vec<(u128, Reverse<(Instant, GroupId)>)> = Vec::new();
+        let mut due = BinaryHeap::new();
         let is_closed = self.breaker.held(now).is_some();
         for (id, group) in &mut self.groups {
             let held = is_closed || group.is_held(now);
@@ -188,23 +194,31 @@ impl Schedule {
             };
             *skipped += missed;
             self.counts.due += missed;
-            due.extend(group.wants(now).map(|since| (group.backlog(now), Reverse((since, *id)))));
+            let key = |since| (group.has_parts(), group.backlog(now), Reverse((since, *id)));
+            due.extend(group.wants(now).map(key));
         }
-        if self.listing.due(now).is_some_and(|due| due <= now) && !is_closed && self.has_capacity(now) {
+        if self.list_due(now).is_some_and(|due| due <= now) && !is_closed && self.has_capacity(now) {
             let id = PollId(self.new_id());
             self.limiter.take(now, id, self.limits.requests_per_list);
+            self.breaker.started(id);
             self.listing.started(now, id);
-            self.in_flight.insert(id, Flight::List);
+            self.in_flight.insert(id, Flight::List { since: now });
             polls.push(Poll { id, ask: Ask::List });
         }
-        let mut due = BinaryHeap::from(due);
-        while let Some((_, Reverse((_, id)))) = due.pop() {
+        while let Some((_, _, Reverse((_, id)))) = due.pop() {
             // One after the other: the parts of a search, and the grid's poll.
             while let Some(poll) = self.start(id, now) {
                 polls.push(poll);
             }
         }
         polls
+    }
+
+    /// When to read the list of markets. An exchange that is left alone is probed with books, if there are any to ask for: these
+    /// tell what matters, and a list may take several requests.
+    fn list_due(&self, now: Instant) -> Option<Instant> {
+        let is_left_to_books = self.breaker.reason().is_some() && self.groups.values().any(Group::can_poll);
+        self.listing.due(now).filter(|_| !is_left_to_books)
     }
 
     /// The next poll of a group, if it wants one and one may go out.
@@ -214,12 +228,13 @@ impl Schedule {
         }
         let has_capacity = self.has_capacity(now);
         let poll_id = PollId(self.new_id());
+        let retry = now + self.limits.markets_refresh;
         let group = self.groups.get_mut(&id).filter(|group| group.wants(now).is_some())?;
         if !has_capacity {
             group.wait_for_capacity(now);
             return None;
         }
-        let markets: Arc<[Market]> = group.start(poll_id, now).into();
+        let markets: Arc<[Market]> = group.start(poll_id, now, retry).into();
         self.limiter.take(now, poll_id, 1);
         self.breaker.started(poll_id);
         self.counts.due += 1;
@@ -242,259 +257,8 @@ impl Schedule {
             Some(Held::Until(until)) => free_at.map(|free_at| free_at.max(until)),
             Some(Held::Probing) => None,
         };
-        let list_at = self.listing.due(now).and_then(|due| Some(due.max(request_at?)));
+        let list_at = self.list_due(now).and_then(|due| Some(due.max(request_at?)));
         self.groups.values().filter_map(|group| group.next_tick(now, request_at)).chain(list_at).min()
-    }
-
-    /// Notes what came of a poll. `jitter` is a random number from 0 to 1.
-    ///
-    /// After [`Event::Listed`], [`settle`](Self::settle) has to be called.
-    pub(crate) fn ended(&mut self, now: Instant, id: PollId, answer: Answer, jitter: f64) -> Vec<Event> {
-        match (self.in_flight.remove(&id), answer) {
-            (Some(Flight::Books { markets, since }), Answer::Books(outcome, hint)) => {
-                self.limiter.ended(now, id, hint);
-                self.polled(now, id, &markets, since, outcome, jitter)
-            }
-            (Some(Flight::List), Answer::List(outcome)) => {
-                self.limiter.ended(now, id, RateHint::default());
-                self.listed(now, id, outcome, jitter)
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn listed(
-        &mut self,
-        now: Instant,
-        id: PollId,
-        outcome: Result<Vec<Market>, ExchangeError>,
-        jitter: f64,
-    ) -> Vec<Event> {
-        self.listing.ended(now, id, outcome.is_ok());
-        let error = match outcome {
-            Ok(markets) => {
-                self.list = Some(Arc::new(markets.into_iter().collect()));
-                return vec![Event::Listed];
-            }
-            Err(error) => error,
-        };
-        let mut events = Vec::new();
-        if let ExchangeError::RateLimited { hold, .. } = &error {
-            self.limiter.refused(now, *hold);
-            if let Some(Change::Closed { reason, delay }) = self.breaker.ended(now, id, Some(&error), jitter) {
-                events.push(Event::Held { reason, delay, error: error.clone() });
-            }
-        }
-        if self.listing.failures() == 1 {
-            events.push(Event::ListFailed { error });
-        }
-        events.extend(self.settle_with(now, None));
-        events
-    }
-
-    /// Acts on the list of markets that has arrived.
-    pub(crate) fn settle(&mut self, now: Instant) -> Vec<Event> {
-        let list = self.list.clone();
-        self.settle_with(now, list.as_deref())
-    }
-
-    /// What was refused is searched for what the exchange does not know, and what was unknown is tried again if it is listed.
-    fn settle_with(&mut self, now: Instant, listed: Option<&BTreeSet<Market>>) -> Vec<Event> {
-        let refresh = self.limits.markets_refresh;
-        for group in self.groups.values_mut() {
-            if let Some(listed) = listed {
-                for member in group.members.iter_mut() {
-                    if let Some(until) = &mut member.unknown_until {
-                        // Where the list tells, there is no need to ask for it; without one it is asked for some day.
-                        *until = if listed.contains(&member.market) { now } else { now + refresh * 2 };
-                    }
-                }
-            }
-            for market in group.settle(listed) {
-                self.untold.push(market.clone());
-                if let Some(member) = group.members.iter_mut().find(|member| member.market == market) {
-                    (member.is_suspect, member.unknown_until) = (false, Some(now + refresh * 2));
-                }
-            }
-        }
-        self.update_need();
-        self.tell_unknown()
-    }
-
-    /// Tells of unknown markets, with what may have been meant.
-    fn tell_unknown(&mut self) -> Vec<Event> {
-        let list = self.list.clone();
-        let mut events = Vec::new();
-        for market in std::mem::take(&mut self.untold) {
-            let nearest = list.as_ref().and_then(|list| nearest_market(list, &market));
-            let Some(member) = self.member(&market).filter(|member| member.unknown_until.is_some()) else { continue };
-            member.nearest.clone_from(&nearest);
-            events.push(Event::Unknown { market, nearest });
-        }
-        events
-    }
-
-    fn polled(
-        &mut self,
-        now: Instant,
-        id: PollId,
-        markets: &[Market],
-        since: Instant,
-        outcome: Result<Vec<Result<(), ExchangeError>>, ExchangeError>,
-        jitter: f64,
-    ) -> Vec<Event> {
-        if outcome.as_ref().is_ok_and(|results| results.iter().any(Result::is_ok)) {
-            self.counts.done += 1;
-        } else {
-            self.counts.failed += 1;
-        }
-        let mut events = Vec::new();
-        let is_quiet = self.breaker.reason().is_some();
-        let is_answered = !outcome.as_ref().is_err_and(ExchangeError::is_outage);
-        let change = match is_answered || is_quiet || !self.is_old_news(id) {
-            true => self.breaker.ended(now, id, outcome.as_ref().err(), jitter),
-            false => None,
-        };
-        if let Some(Change::Opened { after }) = change {
-            events.push(Event::Released { after });
-        }
-        let mut others = None;
-        for group in self.groups.values_mut().filter(|group| group.has_poll(id)) {
-            others = group.poll_ended(id).or(others);
-            match is_answered {
-                true => group.answered(),
-                // While the exchange as a whole is left alone, its probes say nothing about one group.
-                false if is_quiet || change.is_some() => {}
-                false => group.unanswered(now, jitter),
-            }
-        }
-        let is_part = others.is_some();
-        if let Some(others) = others {
-            self.judge(markets, &others, &outcome);
-        }
-        match outcome {
-            Ok(results) => {
-                let is_done = results.iter().any(Result::is_ok);
-                let (mut back, mut failures) = (Vec::new(), 0);
-                for (market, result) in markets.iter().zip(results) {
-                    match result {
-                        Ok(()) => events.extend(self.good(market, &mut back, &mut failures)),
-                        Err(error) => {
-                            self.counts.books_failed += u64::from(is_done);
-                            events.extend(self.bad(std::slice::from_ref(market), error, is_quiet, now));
-                        }
-                    }
-                }
-                if !back.is_empty() {
-                    events.push(Event::Back { markets: back, failures });
-                }
-            }
-            Err(ExchangeError::UnknownMarket) => events.extend(self.unknown(markets, is_part, since, now)),
-            Err(error) => {
-                if let Some(Change::Closed { reason, delay }) = change {
-                    events.push(Event::Held { reason, delay, error: error.clone() });
-                }
-                if let ExchangeError::RateLimited { hold, .. } = error {
-                    self.limiter.refused(now, hold);
-                } else {
-                    events.extend(self.bad(markets, error, is_quiet || change.is_some(), now));
-                }
-            }
-        }
-        events
-    }
-
-    /// Whether this is a poll of a group that has not answered for long, which says nothing about the exchange as long
-    /// as other groups get answers.
-    fn is_old_news(&self, id: PollId) -> bool {
-        self.groups.values().any(Group::is_sound)
-            && self.groups.values().any(|group| group.has_poll(id) && !group.is_sound())
-    }
-
-    /// What a part's outcome says of it and of the other suspects.
-    fn judge<T>(&mut self, asked: &[Market], others: &[Market], outcome: &Result<T, ExchangeError>) {
-        match outcome {
-            Err(ExchangeError::UnknownMarket) => {
-                self.acquit(others);
-                if asked.len() == 1 {
-                    self.acquit(asked);
-                } else {
-                    self.groups.values_mut().for_each(|group| group.search(asked));
-                }
-            }
-            Ok(_) => {
-                self.acquit(asked);
-                self.groups.values_mut().for_each(|group| group.search(others));
-            }
-            // The grid's next poll tells.
-            Err(_) => [asked, others].into_iter().for_each(|markets| self.acquit(markets)),
-        }
-    }
-
-    /// These are no suspects any more.
-    fn acquit(&mut self, markets: &[Market]) {
-        for market in markets {
-            if let Some(member) = self.member(market) {
-                member.is_suspect = false;
-            }
-        }
-    }
-
-    fn member(&mut self, market: &Market) -> Option<&mut Member> {
-        self.groups.values_mut().find_map(|group| group.members.iter_mut().find(|member| member.market == *market))
-    }
-
-    fn good(&mut self, market: &Market, back: &mut Vec<Market>, failures: &mut u64) -> Option<Event> {
-        let member = self.member(market)?;
-        let failed = std::mem::take(&mut member.failures);
-        if std::mem::take(&mut member.is_failure_told) {
-            *failures = (*failures).max(failed);
-            back.push(market.clone());
-        }
-        member.unknown_until.take()?;
-        self.update_need();
-        Some(Event::Known { market: market.clone() })
-    }
-
-    fn bad(&mut self, markets: &[Market], error: ExchangeError, is_quiet: bool, now: Instant) -> Option<Event> {
-        let retry = self.limits.markets_refresh;
-        let mut news = Vec::new();
-        for market in markets {
-            let Some(member) = self.member(market) else { continue };
-            member.failures += 1;
-            if let Some(until) = &mut member.unknown_until {
-                *until = now + retry;
-            }
-            if !is_quiet && !member.is_failure_told {
-                member.is_failure_told = true;
-                news.push(market.clone());
-            }
-        }
-        (!news.is_empty()).then_some(Event::Failed { markets: news, error })
-    }
-
-    /// One alone is left out for a while. Of several, the list of markets may tell which it is; a part of them that is not
-    /// explained by it is asked for in halves.
-    fn unknown(&mut self, markets: &[Market], is_part: bool, since: Instant, now: Instant) -> Vec<Event> {
-        if let [market] = markets {
-            let retry = self.limits.markets_refresh;
-            let Some(member) = self.member(market) else { return Vec::new() };
-            if member.unknown_until.replace(now + retry).is_none() {
-                self.untold.push(market.clone());
-            }
-            self.update_need();
-            // What was meant, any list tells; if none can be read, nothing does.
-            let is_clear = self.list.is_some() || self.listing.failures() > 0;
-            return if is_clear { self.tell_unknown() } else { Vec::new() };
-        }
-        if is_part {
-            return Vec::new();
-        }
-        let mut has_suspects = false;
-        for group in self.groups.values_mut() {
-            has_suspects |= group.refuse(markets);
-        }
-        if has_suspects && self.listing.want(now, since) { self.settle(now) } else { Vec::new() }
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -537,6 +301,11 @@ impl Schedule {
         members.filter(|member| member.failures > 0 && member.unknown_until.is_none()).map(|member| &member.market)
     }
 
+    /// When an exchange that is left alone is tried again, if that is not under way.
+    pub(crate) fn next_try(&self) -> Option<Instant> {
+        self.breaker.until()
+    }
+
     /// Counts what is in flight as failed: the daemon stops and no longer waits.
     pub(crate) fn abandon(&mut self) -> usize {
         let abandoned = self.in_flight();
@@ -544,13 +313,4 @@ impl Schedule {
         self.counts.failed += abandoned as u64;
         abandoned
     }
-}
-
-/// The listed market whose code is most like that of one that is not listed.
-fn nearest_market(list: &BTreeSet<Market>, market: &Market) -> Option<Market> {
-    if list.contains(market) {
-        return None;
-    }
-    let code = nearest(market.as_str(), list.iter().map(Market::as_str))?;
-    list.iter().find(|listed| listed.as_str() == code).cloned()
 }

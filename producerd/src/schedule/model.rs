@@ -71,8 +71,11 @@ impl Limits {
         let (needed, allowed) = (self.requests_needed(watches), f64::from(self.requests_per_second));
         let quickest = watches.iter().min_by_key(|watch| watch.interval).filter(|_| needed > allowed)?;
         let interval = quickest.interval.as_secs_f64();
+        // So that it does not read "needs 10, allows 10".
+        let digits = if needed < allowed + 10.0 && needed.fract() != 0.0 { 1 } else { 0 };
+        let needed_text = format!("{needed:.digits$}");
         Some(format!(
-            "needs {needed:.0} requests/s, requests_per_second allows {allowed}: {} will be polled every {:.2} s instead of {}",
+            "needs {needed_text} requests/s, requests_per_second allows {allowed}: {} will be polled every {:.2} s instead of {}",
             quickest.market,
             interval * needed / allowed,
             show_duration(quickest.interval),
@@ -135,6 +138,8 @@ pub(crate) enum Event {
     ///
     /// [`settle`]: super::Schedule::settle
     Listed,
+    /// And could not be read before, which was told.
+    ListBack,
     /// The list of markets cannot be read.
     ListFailed { error: ExchangeError },
 }

@@ -1,6 +1,9 @@
 //! Simulated runs: a clock that jumps from one tick to the next, and an exchange that answers after a while.
 
+use coinflow_common::orderbook::Market;
+
 use super::*;
+use crate::exchange::{ExchangeError, RateHint};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -43,6 +46,7 @@ struct Rig {
     flying: Vec<(Instant, PollId, Answer)>,
     polls: Vec<(Duration, Vec<String>)>,
     lists: Vec<Duration>,
+    refuse_lists: Option<fn() -> ExchangeError>,
     /// Books that came, and when.
     served: Vec<(Duration, String)>,
     events: Vec<Event>,
@@ -66,6 +70,7 @@ impl Rig {
             flying: Vec::new(),
             polls: Vec::new(),
             lists: Vec::new(),
+            refuse_lists: None,
             served: Vec::new(),
             events: Vec::new(),
             jitter: |_| 1.0,
@@ -95,7 +100,8 @@ impl Rig {
                 }
                 Ask::List => {
                     self.lists.push(self.now - self.start);
-                    let list = (self.list)(self.now).ok_or(ExchangeError::Status(404));
+                    let refused = self.refuse_lists.map_or(ExchangeError::Status(404), |refused| refused());
+                    let list = (self.list)(self.now).filter(|_| self.refuse_lists.is_none()).ok_or(refused);
                     self.flying.push((self.now + 20 * MS, poll.id, Answer::List(list)));
                 }
             }
@@ -379,7 +385,7 @@ fn a_market_that_moves_while_it_is_polled_makes_no_other_wait() {
     rig.run(SECOND / 2);
     wanted[2].interval = 200 * MS;
     wanted[3].interval = 200 * MS;
-    // Both go into one group of their own, which waits for the poll of before.
+    // Both go into one group of their own, which waits for the poll of before, and then joins the other.
     assert_eq!(rig.schedule.watch(&wanted, rig.now).changed, 2);
     rig.run(SECOND / 5);
     rig.polls.clear();
@@ -387,7 +393,7 @@ fn a_market_that_moves_while_it_is_polled_makes_no_other_wait() {
     let mut groups: Vec<String> = rig.polls.iter().map(|(_, markets)| markets.join(" ")).collect();
     groups.sort();
     groups.dedup();
-    assert_eq!(groups, ["A B", "M0 M1"]);
+    assert_eq!(groups, ["M0 M1", "M0 M1 A B"]);
     assert_eq!(rig.times("M0").len(), 5);
 }
 
@@ -445,6 +451,98 @@ fn a_batch_is_searched_for_the_unknown_ones() {
     }
     // For each of the two, the grid's poll and at most one for each halving.
     assert!(rig.schedule.counts().failed <= 2 * (1 + 7), "{:?}", rig.schedule.counts());
+}
+
+/// More is due than may go out, and a market that the exchange has not known is asked for again nonetheless.
+#[test]
+fn an_overload_does_not_keep_unknown_markets_from_being_tried() {
+    let limits = Limits { requests_per_second: 10, ..LIMITS };
+    let mut rig = Rig::new(limits, knows_all_but(&["M0", "M1"]));
+    rig.list = Box::new(|_| Some(many(1, SECOND).into_iter().map(|watch| watch.market).collect()));
+    rig.schedule.watch(&many(20, SECOND), rig.now);
+    rig.run(30 * SECOND);
+    assert_eq!(unknown(&rig), ["M0", "M1"]);
+    // M0 is on the list, so it is asked for each time that the list has been read.
+    let before = rig.times("M0").len();
+    rig.run(1300 * SECOND);
+    let tries = rig.times("M0").len() - before;
+    assert!((2..=6).contains(&tries), "{tries}");
+    // It is known again, and has its share of the capacity; of the other, the list says that it is not there.
+    rig.answer = Box::new(|_, markets| (20 * MS, fine(markets)));
+    rig.run(700 * SECOND);
+    assert_eq!(unknown(&rig), ["M1"]);
+    let from = rig.now - rig.start;
+    rig.run(60 * SECOND);
+    for index in (0..20).filter(|index| *index != 1) {
+        assert!(rig.widest_served(&format!("M{index}"), from) < SECOND * 5 / 2, "M{index}");
+    }
+}
+
+/// The other markets of the batch are asked for at once, though more is due than may go out.
+#[test]
+fn a_delisting_under_overload_costs_its_batch_little() {
+    let limits = Limits { requests_per_second: 3, requests_per_second_limit: 10, markets_per_request: 10, ..LIMITS };
+    let mut rig = Rig::good(limits, 20 * MS);
+    // Five batches, of which three a second may go out.
+    delists(&mut rig, &["M13", "M27"], 30 * SECOND, true);
+    rig.schedule.watch(&many(50, SECOND), rig.now);
+    rig.run(60 * SECOND);
+    assert_eq!(unknown(&rig), ["M13", "M27"]);
+    for index in (0..50).filter(|index| ![13, 27].contains(index)) {
+        let widest = rig.widest_served(&format!("M{index}"), 5 * SECOND);
+        assert!(widest < SECOND * 7 / 2, "M{index}: {widest:?}");
+    }
+}
+
+/// Groups of which little is left go where there is room, and no market waits longer for it.
+#[test]
+fn what_is_taken_out_takes_its_requests_along() {
+    let limits = Limits { markets_per_request: 10, ..LIMITS };
+    let mut rig = Rig::good(limits, 20 * MS);
+    let all = many(100, SECOND);
+    rig.schedule.watch(&all, rig.now);
+    rig.run(10 * SECOND);
+    let few: Vec<Watch> = all.iter().step_by(5).cloned().collect();
+    rig.schedule.watch(&few, rig.now);
+    rig.run(12 * SECOND);
+    for watch in &few {
+        let base = watch.market.base();
+        let times = rig.times(base);
+        assert!(widest(&times) <= SECOND, "{base}: {:?}", widest(&times));
+    }
+    rig.polls.clear();
+    rig.run(10 * SECOND);
+    assert_eq!(rig.polls.len(), 2 * 10);
+    let counts = rig.schedule.counts();
+    assert_eq!(counts.skipped, Skipped::default());
+}
+
+/// A block that the list meets grows as one that books meet, and each try is a single request.
+#[test]
+fn a_block_is_probed_by_one_request_whatever_it_asks_for() {
+    for watches in [many(3, SECOND), Vec::new()] {
+        let refused =
+            || ExchangeError::RateLimited { refusal: "HTTP 418".to_owned(), hold: 60 * SECOND, is_block: true };
+        let mut rig = Rig::new(LIMITS, move |_, _| (20 * MS, Err(refused())));
+        rig.refuse_lists = Some(refused);
+        rig.schedule.follow_list(true);
+        rig.schedule.watch(&watches, rig.now);
+        rig.run(60 * SECOND);
+        let (polls, lists) = (rig.polls.len(), rig.lists.len());
+        rig.run(3600 * SECOND);
+        // After 60 s, then 2, 4, 8, 16 and 32 minutes.
+        let tries = rig.polls.len() - polls + rig.lists.len() - lists;
+        assert!((4..=6).contains(&tries), "{tries}");
+        if !watches.is_empty() {
+            assert_eq!(rig.lists.len(), lists);
+        }
+        rig.answer = Box::new(|_, markets| (20 * MS, fine(markets)));
+        rig.refuse_lists = None;
+        rig.list = Box::new(|_| Some(Vec::new()));
+        rig.run(3600 * SECOND);
+        let released = rig.events.iter().filter(|event| matches!(event, Event::Released { .. })).count();
+        assert_eq!(released, 1, "{:?}", rig.events);
+    }
 }
 
 /// An exchange that has these markets, and at some time has delisted some of them. The list tells it, unless it is wrong.

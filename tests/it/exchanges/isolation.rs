@@ -54,6 +54,18 @@ fn lateness(times: &[u64]) -> Vec<f64> {
     times.iter().map(|time| ((time - times[0] + step / 2) % step).saturating_sub(on_time) as f64 / 1000.0).collect()
 }
 
+fn rows(three: &Three, exchange: &str) -> i64 {
+    three.rig.number(&format!("SELECT count(*) FROM coinflow.orderbook WHERE exchange = '{exchange}'")).unwrap_or(0)
+}
+
+/// Waits until Bithumb's books come again.
+fn flows_again(three: &Three, kafka: &Kafka, stopped: i64) {
+    let flows = || (rows(three, "bithumb") > stopped + 100).then_some(());
+    let log = || std::fs::read_to_string(kafka.log(0)).unwrap_or_default();
+    wait_until(LATER, "Bithumb's books again", flows)
+        .unwrap_or_else(|error| panic!("{error}\n{}\n--- Kafka\n{}", three.rig.logs(), log()));
+}
+
 #[test]
 fn a_cluster_that_is_frozen_or_killed_changes_nothing_for_the_other() {
     let mut three = Three::new();
@@ -74,10 +86,6 @@ fn a_cluster_that_is_frozen_or_killed_changes_nothing_for_the_other() {
         bithumb.join(", ")
     ));
     three.rig.start_daemons();
-    let rows = |three: &Three, exchange: &str| {
-        let query = format!("SELECT count(*) FROM coinflow.orderbook WHERE exchange = '{exchange}'");
-        three.rig.number(&query).unwrap_or(0)
-    };
     let both = || (rows(&three, "bithumb") > 50 && rows(&three, "upbit") > 20).then_some(());
     wait_until(LATER, "books of both", both).unwrap_or_else(|error| panic!("{error}\n{}", three.rig.logs()));
 
@@ -85,13 +93,11 @@ fn a_cluster_that_is_frozen_or_killed_changes_nothing_for_the_other() {
     let frozen = watch(&three, || kafka.sigstop().expect("frozen"), TROUBLE);
     let stopped = rows(&three, "bithumb");
     kafka.sigcont().expect("thawed");
-    let flows = || (rows(&three, "bithumb") > stopped + 100).then_some(());
-    wait_until(LATER, "Bithumb's books again", flows).unwrap_or_else(|error| panic!("{error}\n{}", three.rig.logs()));
+    flows_again(&three, &kafka, stopped);
     let killed = watch(&three, || kafka.kill9().expect("killed"), TROUBLE);
     let stopped = rows(&three, "bithumb");
     kafka.start_all().expect("back again");
-    let flows = || (rows(&three, "bithumb") > stopped + 100).then_some(());
-    wait_until(LATER, "Bithumb's books again", flows).unwrap_or_else(|error| panic!("{error}\n{}", three.rig.logs()));
+    flows_again(&three, &kafka, stopped);
 
     let table =
         format!("Upbit while Bithumb's cluster is\n  calm   {calm:?}\n  frozen {frozen:?}\n  killed {killed:?}");
@@ -196,15 +202,15 @@ fn a_reload_that_swaps_half_of_500_symbols_misses_no_poll_of_the_rest() {
         )
     };
     three.symbols(&symbols(0));
-    let mut check = Duration::MAX;
-    for _ in 0..20 {
+    let (mut check, begun) = (Duration::MAX, Instant::now());
+    // At best, for other tests run beside this one.
+    while check > Duration::from_millis(50) && begun.elapsed() < SOON {
         let began = Instant::now();
         let finished = three.rig.producerd.run(&["--check"], SOON).expect("it ends");
         check = check.min(began.elapsed());
         assert_eq!((finished.status.code(), finished.stderr.as_str()), (Some(0), ""));
     }
     show!("--check of 500 symbols: {check:?} at best");
-    // At best, for other tests run beside this one.
     assert!(check < Duration::from_millis(50), "{check:?}");
     three.rig.producerd.start().expect("producerd starts");
     three.rig.producerd.wait_for_notify("READY=1", SOON).expect("ready");

@@ -89,6 +89,9 @@ fn the_list_leaves_out_scalars_and_coins_that_are_not_traded() {
     let body = r#"{"status":"0000","data":{"BTC":{"closing_price":"1"},"OLD":[],"ETH":{},"date":"1790133480123"}}"#;
     let reply = Reply { status: 200, headers: &HeaderMap::new(), body: body.as_bytes() };
     let list = |path| BithumbLegacy.parse_list(path, &reply);
+    let empty = Reply { body: br#"{"status":"0000","data":{"date":"1700000000000"}}"#, ..reply };
+    let said = BithumbLegacy.parse_list("/public/ticker/ALL_KRW", &empty);
+    assert_eq!(said, Err(ExchangeError::BadReply("the list names no market".to_owned())));
     assert_eq!(list("/public/ticker/ALL_KRW"), Ok(vec![market("KRW-BTC"), market("KRW-ETH")]));
     assert_eq!(list("/public/ticker/ALL_BTC"), Ok(vec![market("BTC-BTC"), market("BTC-ETH")]));
 }

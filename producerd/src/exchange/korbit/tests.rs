@@ -38,7 +38,7 @@ fn what_is_no_book_says_what_it_is() {
     for (status, body, expected) in [
         (400, r#"{"success":false,"error":{"code":400,"message":"BAD_REQUEST"}}"#, "refused: 400: BAD_REQUEST"),
         (404, r#"{"success":false,"error":{"code":404,"message":"NOT_FOUND"}}"#, "refused: 404: NOT_FOUND"),
-        (403, "<html>", "HTTP status 403"),
+        (404, "<html>", "HTTP status 404"),
         (502, "<html>", "HTTP status 502"),
         (200, "", "bad reply: empty body"),
         (200, "{}", "bad reply: success is missing"),
@@ -53,6 +53,14 @@ fn what_is_no_book_says_what_it_is() {
     ] {
         let text = book(status, body).unwrap_err().to_string();
         assert!(text.starts_with(expected), "{status} {body}: {text}");
+    }
+}
+
+#[test]
+fn whoever_is_sent_away_stays_away() {
+    for (status, is_block) in [(403, false), (418, true), (429, false)] {
+        let Err(ExchangeError::RateLimited { is_block: blocks, .. }) = book(status, "") else { panic!("{status}") };
+        assert_eq!(blocks, is_block, "{status}");
     }
 }
 

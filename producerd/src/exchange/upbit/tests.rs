@@ -105,4 +105,6 @@ fn the_list_names_the_markets() {
                     "market_event":{"warning":false}},{"market":"USDT-BTC"}]"#;
     let reply = Reply { status: 200, headers: &HeaderMap::new(), body: body.as_bytes() };
     assert_eq!(Upbit.parse_list("", &reply), Ok(vec![market("BTC-BERA"), market("USDT-BTC")]));
+    let empty = Upbit.parse_list("", &Reply { body: b"[]", ..reply });
+    assert_eq!(empty, Err(ExchangeError::BadReply("the list names no market".to_owned())));
 }

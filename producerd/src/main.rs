@@ -11,6 +11,7 @@ mod once;
 mod publish;
 mod schedule;
 mod selection;
+mod spool;
 mod status;
 mod supervisor;
 mod unit;

@@ -76,10 +76,13 @@ impl Totals {
             books.accepted,
             books.delivered,
             books.dropped,
-            books.in_flight()
+            books.in_flight
         );
         let Skipped { late, overlap, limit, held } = skipped;
         for (what, count) in [
+            ("books_spooled", &books.spooled),
+            ("books_taken_over", &books.taken_over),
+            ("books_unknown", &books.unknown),
             ("skipped_late", late),
             ("skipped_overlap", overlap),
             ("skipped_limit", limit),
@@ -112,7 +115,8 @@ pub(crate) fn line(units: &[Unit], rate: f64, last_reload: Option<&str>, symbols
         parts.push(format!("{rate:.1} books/s"));
     }
     parts.extend(kafka(units));
-    parts.push(format!("{} in flight", books.in_flight()));
+    parts.push(format!("{} in flight", books.in_flight));
+    parts.extend(spool(units));
     for unit in units {
         parts.extend(exchange(unit));
     }
@@ -139,6 +143,21 @@ fn kafka(units: &[Unit]) -> Vec<String> {
     refusals.dedup();
     states.extend(refusals.iter().map(|refusal| format!("Kafka refuses: {refusal}")));
     states
+}
+
+/// What waits on disk, or that it cannot.
+fn spool(units: &[Unit]) -> Vec<String> {
+    let mut parts = Vec::new();
+    for unit in units {
+        let (trouble, waiting) = unit.books.publisher().spool_state();
+        if waiting > 0 {
+            parts.push(format!("{}: {waiting} books in the spool", unit.exchange));
+        }
+        if let Some(trouble) = trouble.filter(|_| unit.is_used()) {
+            parts.push(format!("{}: the spool cannot be used: {trouble}", unit.exchange));
+        }
+    }
+    parts
 }
 
 /// What is wrong with an exchange or its markets.
@@ -218,13 +237,23 @@ mod tests {
 
     #[test]
     fn the_summary_names_what_is_missing() {
-        let books = publish::Counts { accepted: 10, delivered: 7, dropped: 1 };
+        let books = publish::Counts {
+            accepted: 10,
+            taken_over: 2,
+            in_flight: 1,
+            spooled: 2,
+            delivered: 7,
+            dropped: 1,
+            unknown: 1,
+        };
+        assert!(books.is_balanced());
         let skipped = Skipped { held: 6, ..Skipped::default() };
         let totals = Totals { due: 20, done: 10, skipped, failed: 4, books, unchanged: 3, books_failed: 5 };
         assert_eq!(
             totals.summary(),
             "summary polls_due=20 polls_done=10 polls_skipped=6 polls_failed=4 \
-             books_accepted=10 books_delivered=7 books_dropped=1 books_in_flight=2 skipped_held=6 books_failed=5 \
+             books_accepted=10 books_delivered=7 books_dropped=1 books_in_flight=1 books_spooled=2 books_taken_over=2 books_unknown=1 \
+             skipped_held=6 books_failed=5 \
              books_unchanged=3"
         );
     }

@@ -22,6 +22,9 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(300);
 const STOP_POLLS: Duration = Duration::from_secs(1);
 const STOP_ALL: Duration = Duration::from_secs(4);
 const STOP_LOOK: Duration = Duration::from_millis(10);
+/// When what Kafka has not confirmed is taken back, and how long that may take.
+const STOP_KAFKA: Duration = Duration::from_millis(2500);
+const STOP_TAKE_BACK: Duration = Duration::from_millis(500);
 /// Joining threads that have nothing left to do.
 const STOP_JOIN: Duration = Duration::from_millis(300);
 
@@ -77,7 +80,7 @@ impl Supervisor {
         let mut crew = Crew::default();
         let progress = Progress::default();
         let run = Uuid::now_v7();
-        let publishing = Publishing::start(&config.exchanges, &mut crew, &progress, fatal)?;
+        let publishing = Publishing::start(&config.exchanges, &config.spool, &mut crew, &progress, fatal)?;
         let mut units = Vec::new();
         for (index, exchange) in config.exchanges.iter().enumerate() {
             let Some(publisher) = publishing.publisher(&exchange.exchange) else { continue };
@@ -134,7 +137,7 @@ impl Supervisor {
                 }
                 Some(reason) = fatal.recv() => break Err(reason),
                 () = sleep_until(next.into()) => {}
-                _ = summary_due.tick() => log::info!("{}", Totals::of(&self.units).summary()),
+                _ = summary_due.tick() => self.summary(),
             }
         };
         match reason {
@@ -151,6 +154,7 @@ impl Supervisor {
                     unit.stop();
                     unit.abandon();
                 }
+                self.put_away(Instant::now() + STOP_ALL).await;
                 self.account();
                 self.leave();
                 Exit::Failed
@@ -237,20 +241,39 @@ impl Supervisor {
         for unit in &mut self.units {
             unit.abandon();
         }
-        while Totals::of(&self.units).books.in_flight() > 0 && start.elapsed() < STOP_ALL {
-            tokio::time::sleep(STOP_LOOK).await;
-        }
+        self.publishing.stop_reading();
+        until(start + STOP_KAFKA, || Totals::of(&self.units).books.in_flight == 0).await;
+        self.put_away(start + STOP_ALL).await;
         self.account();
         self.leave();
     }
 
-    /// The last summary, and what is lost with the process.
-    fn account(&self) {
+    fn summary(&self) {
         let totals = Totals::of(&self.units);
         log::info!("{}", totals.summary());
-        let undelivered = totals.books.in_flight();
+        if !totals.books.is_balanced() {
+            log::error!("books do not add up, please report this books={:?}", totals.books);
+        }
+    }
+
+    /// What has not been confirmed goes into the spool.
+    async fn put_away(&self, end: Instant) {
+        if Totals::of(&self.units).books.in_flight > 0 {
+            self.publishing.take_back();
+            until((Instant::now() + STOP_TAKE_BACK).min(end), || self.publishing.on_its_way() == 0).await;
+        }
+        self.publishing.put_away();
+        until(end, || self.publishing.is_put_away()).await;
+    }
+
+    /// The last summary, and what is lost with the process.
+    fn account(&self) {
+        let mut totals = Totals::of(&self.units);
+        totals.books.give_up();
+        log::info!("{}", totals.summary());
+        let undelivered = totals.books.unknown;
         if undelivered > 0 {
-            log::warn!("books not delivered to Kafka at shutdown count={undelivered}");
+            log::warn!("books neither delivered to Kafka nor kept in the spool at shutdown count={undelivered}");
         }
     }
 
@@ -264,5 +287,12 @@ impl Supervisor {
         }
         // Dropping the last handle of a producer would purge it and wait for its brokers, which may be away for ever.
         std::mem::forget(self.publishing);
+    }
+}
+
+/// Waits until something is so, or the deadline.
+async fn until(deadline: Instant, is_so: impl Fn() -> bool) {
+    while !is_so() && Instant::now() < deadline {
+        tokio::time::sleep(STOP_LOOK).await;
     }
 }

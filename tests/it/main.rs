@@ -25,5 +25,6 @@ mod packages;
 mod reload;
 mod rig;
 mod shutdown;
+mod spool;
 mod start;
 mod tidy;

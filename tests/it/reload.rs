@@ -110,6 +110,8 @@ fn a_bad_file_changes_nothing_and_says_why() {
         })
     });
     assert!(refused.is_ok(), "{refused:?}\n{}", rig.logs());
+    // The log has a thread of its own, and this is its last line.
+    rig.producerd.wait_for_line("reload refused", SOON).expect("told");
     let errors = lines_at(&rig.producerd, "ERROR");
     for problem in [
         ":1:12: interval: 1ms is not between 100ms and 1h",

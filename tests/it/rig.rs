@@ -51,7 +51,7 @@ impl Rig {
     /// `bithumb`: further lines of the table `[exchange.bithumb]`, and tables behind it.
     pub(crate) fn configure_producerd(&self, bithumb: &str) {
         let text = format!(
-            "symbols_file = \"symbols.toml\"\n[kafka]\nbrokers = [\"{}\"]\n[exchange.bithumb]\nbase_url = \"{}\"\n{bithumb}\n",
+            "symbols_file = \"symbols.toml\"\nspool = {{ directory = \"spool\", max_size = \"16MiB\" }}\n[kafka]\nbrokers = [\"{}\"]\n[exchange.bithumb]\nbase_url = \"{}\"\n{bithumb}\n",
             self.kafka.bootstrap(),
             self.exchange.base_url(),
         );
@@ -126,6 +126,32 @@ impl Rig {
             assert_eq!(positions.get(&partition).copied().unwrap_or(0), end, "position of partition {partition}");
         }
         records
+    }
+
+    /// Waits until so many different books are stored: how many are, then of all runs the sequence numbers that are missing, those
+    /// that are doubled, and the steps back in the order of the topic.
+    pub(crate) fn account_of_rows(&self, books: u64) -> (i64, i64, i64, i64) {
+        let distinct = "SELECT count(DISTINCT (market, producer_run, producer_sequence)) FROM coinflow.orderbook";
+        let stored = || self.number(distinct).unwrap_or(0);
+        let all = || (stored() >= books as i64).then_some(());
+        _ = wait_until(LATER, "all books", all);
+        self.settle();
+        let number = |query: &str| self.number(query).expect("a number");
+        let missing = number(
+            "SELECT coalesce(sum(last - stored), 0)::bigint FROM (SELECT max(producer_sequence) AS last, \
+             count(DISTINCT producer_sequence) AS stored FROM coinflow.orderbook GROUP BY market, producer_run) AS runs",
+        );
+        let doubled = number(
+            "SELECT count(*) - count(DISTINCT (market, producer_run, producer_sequence)) FROM coinflow.orderbook",
+        );
+        // A book that comes twice is behind its first self; what counts is the order of first appearances.
+        let disorder = number(
+            "SELECT count(*) FROM (SELECT producer_sequence - lag(producer_sequence) OVER (PARTITION BY market, producer_run \
+             ORDER BY kafka_partition, kafka_offset) AS step FROM (SELECT DISTINCT ON (market, producer_run, \
+             producer_sequence) * FROM coinflow.orderbook ORDER BY market, producer_run, producer_sequence, kafka_offset) \
+             AS firsts) AS steps WHERE step <= 0",
+        );
+        (stored(), missing, doubled, disorder)
     }
 
     /// The database's positions of the topic.

@@ -2,6 +2,7 @@
 
 mod exchange;
 mod kafka;
+mod spool;
 mod symbols;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use coinflow_common::logging::LogConfig;
 
 pub(crate) use self::exchange::ExchangeConfig;
 pub(crate) use self::kafka::KafkaConfig;
+pub(crate) use self::spool::SpoolConfig;
 pub(crate) use self::symbols::{Symbols, load as load_symbols};
 use crate::exchange::exchanges;
 
@@ -26,6 +28,7 @@ const SYMBOLS_FILE: &str = "/etc/coinflow/symbols.toml";
 pub(crate) struct Config {
     pub(crate) symbols_file: PathBuf,
     pub(crate) kafka: KafkaConfig,
+    pub(crate) spool: SpoolConfig,
     /// One for each exchange that this version knows.
     pub(crate) exchanges: Vec<ExchangeConfig>,
     pub(crate) log: LogConfig,
@@ -73,6 +76,7 @@ impl Config {
     fn read(root: &mut Table<'_>, path: &Path) -> Self {
         let symbols_file = root.string("symbols_file", SYMBOLS_FILE);
         let kafka = root.table("kafka", |table| KafkaConfig::read(table, &KafkaConfig::default()));
+        let spool = root.table("spool", |table| SpoolConfig::read(table, path));
         let exchanges = root.table("exchange", |table| {
             let read = |name| table.table(name, |table| ExchangeConfig::read(table, name, &kafka));
             exchanges().filter_map(read).collect()
@@ -80,6 +84,7 @@ impl Config {
         Self {
             symbols_file: path.parent().unwrap_or(Path::new("")).join(symbols_file),
             kafka,
+            spool,
             exchanges,
             log: LogConfig::read(root),
         }
@@ -102,6 +107,7 @@ impl Config {
     fn settings(&self) -> Vec<(String, String)> {
         let mut settings = vec![("symbols_file".to_owned(), self.symbols_file.display().to_string())];
         self.kafka.settings("kafka", &mut settings);
+        self.spool.settings(&mut settings);
         for exchange in &self.exchanges {
             exchange.settings(&mut settings);
         }

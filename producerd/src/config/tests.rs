@@ -205,7 +205,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("symbols_file = 1", &["1:16: symbols_file: expected a string, found an integer"]),
     ("symbols_file = ''", &["1:16: symbols_file: must not be empty"]),
     ("symbol_file = 'a'", &["1:1: symbol_file: unknown key; did you mean symbols_file?"]),
-    ("colour = 'red'", &["1:1: colour: unknown key; known here: symbols_file, kafka, exchange, log"]),
+    ("colour = 'red'", &["1:1: colour: unknown key; known here: symbols_file, kafka, spool, exchange, log"]),
     ("kafka = 'localhost:9092'", &["1:9: kafka: expected a table, found a string"]),
     ("[kafka]\nbrokers = 'localhost:9092'", &["2:11: kafka.brokers: expected an array, found a string"]),
     ("[kafka]\nbrokers = []", &["2:11: kafka.brokers: must name at least one broker"]),
@@ -282,7 +282,8 @@ const WRONG: &[(&str, &[&str])] = &[
         "[kafka.topic]\nretention_bytes = '1GiB'",
         &["2:1: kafka.topic.retention_bytes: unknown key; did you mean retention_size?"],
     ),
-    ("[spool]\nmax_size = '1GiB'", &["1:2: spool: unknown key; known here: symbols_file, kafka, exchange, log"]),
+    ("[spool]\nmax_size = '1MiB'", &["2:12: spool.max_size: 1MiB is not between 16MiB and 1024TiB"]),
+    ("[spool]\ndir = '/x'", &["2:1: spool.dir: unknown key; known here: directory, max_size"]),
     ("[exchange.binance]\nworkers = 1", &["1:11: exchange.binance: unknown key; known here: bithumb, upbit, korbit"]),
     (
         "[exchange.upbit]\nrequests_per_second = 11",

@@ -1,5 +1,6 @@
 //! What waits for Kafka, what is on its way there, and whether more may go. Pure.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode;
@@ -9,6 +10,10 @@ use super::outbox::{Outbox, Record, Waiting};
 /// After an error that concerns more than one record, the next try waits so long, longer each time.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// With nothing reported for so long, no more goes out: it waits where it is safe.
+const STALL: Duration = Duration::from_secs(1);
+/// What may be on its way at once, in bytes: enough for a distant Kafka, and no more than the operator can lose at a SIGKILL.
+pub(super) const WINDOW_BYTES: usize = 1 << 20;
 
 /// What to do with a record that could not be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,15 +43,13 @@ pub(super) fn fate(code: RDKafkaErrorCode) -> Fate {
 /// What became of a record that was not delivered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failed {
-    Pending,
-    Lost,
-    /// It waits again, to go out with fewer others; so many of the oldest had to go for it.
-    Fewer {
-        dropped: u64,
-    },
+    /// It is taken back for good.
+    Pending(Waiting),
+    Lost(Waiting),
+    /// It waits again, to go out with fewer others.
+    Fewer,
     /// It waits again, and nothing goes out for a while.
     Again {
-        dropped: u64,
         is_first: bool,
     },
 }
@@ -56,8 +59,11 @@ pub(super) enum Failed {
 pub(super) struct Flow {
     outbox: Outbox,
     is_topic_ready: bool,
-    /// Handed on and not yet reported.
-    on_its_way: u64,
+    /// Handed on and not yet reported, by number.
+    on_its_way: BTreeMap<u64, Waiting>,
+    on_its_way_bytes: usize,
+    /// When the last of them was reported, or the first one handed on.
+    progress_at: Instant,
     /// Most records on their way. Kafka refuses a batch as a whole, and none has more records than these.
     window: u64,
     /// Deliveries since the window was changed.
@@ -73,11 +79,13 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
-            outbox: Outbox::new(bytes_max),
+            outbox: Outbox::default(),
             is_topic_ready: false,
-            on_its_way: 0,
+            on_its_way: BTreeMap::new(),
+            on_its_way_bytes: 0,
+            progress_at: now,
             window: u64::MAX,
             delivered: 0,
             is_draining: false,
@@ -101,12 +109,66 @@ impl Flow {
 
     /// Neither waits anything nor is anything on its way.
     pub(super) fn is_idle(&self) -> bool {
-        self.outbox.len() == 0 && self.on_its_way == 0
+        self.outbox.len() == 0 && self.on_its_way.is_empty()
     }
 
-    /// Takes a record; how many of the oldest had to go for it.
-    pub(super) fn push(&mut self, record: Record) -> u64 {
-        self.outbox.push(record)
+    /// Records on their way, by number.
+    pub(super) fn on_its_way(&self) -> &BTreeMap<u64, Waiting> {
+        &self.on_its_way
+    }
+
+    /// A record that is on its way, if it still is, has been written into the spool too, with this number. Whether it still is.
+    pub(super) fn was_spooled(&mut self, number: u64, spooled: u64) -> bool {
+        let waiting = self.on_its_way.get_mut(&number).or_else(|| self.outbox.get_mut(number));
+        waiting.map(|waiting| waiting.spooled = Some(spooled)).is_some()
+    }
+
+    /// Bytes that wait here.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+
+    /// Takes a record, and its number in the spool where it comes from there.
+    pub(super) fn push(&mut self, record: Record, spooled: Option<u64>, now: Instant) {
+        self.outbox.push(record, spooled, now);
+    }
+
+    /// Takes the youngest back, unless it is in the spool already.
+    pub(super) fn pop_fresh(&mut self) -> Option<Record> {
+        self.outbox.pop_fresh()
+    }
+
+    /// Gives up what is on its way.
+    pub(super) fn take_on_its_way(&mut self) -> impl Iterator<Item = Waiting> + use<> {
+        self.on_its_way_bytes = 0;
+        std::mem::take(&mut self.on_its_way).into_values()
+    }
+
+    /// Takes the oldest back.
+    pub(super) fn pop(&mut self) -> Option<Waiting> {
+        self.outbox.pop()
+    }
+
+    /// Since when the oldest waits.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.outbox.front().map(|waiting| waiting.since)
+    }
+
+    /// Whether a record could go out now, as far as is known.
+    pub(super) fn is_flowing(&self, now: Instant) -> bool {
+        self.is_topic_ready && self.closed_until.is_none() && !self.is_stalled(now) && self.has_room()
+    }
+
+    fn is_stalled(&self, now: Instant) -> bool {
+        !self.on_its_way.is_empty() && now.saturating_duration_since(self.progress_at) >= STALL
+    }
+
+    fn has_room(&self) -> bool {
+        !self.is_draining && self.together() < self.window && self.on_its_way_bytes < WINDOW_BYTES
+    }
+
+    fn together(&self) -> u64 {
+        self.on_its_way.len() as u64
     }
 
     /// The record to hand on now, if one may go; then either [`sent`](Self::sent) or [`discard`](Self::discard) it.
@@ -115,21 +177,33 @@ impl Flow {
             return None;
         }
         if let Some(until) = self.closed_until {
-            if now < until || self.on_its_way > 0 {
+            if now < until || !self.on_its_way.is_empty() {
                 return None;
             }
             self.closed_until = None;
             self.unproven = (self.outbox.len() as u64).max(1);
         }
-        self.is_draining &= self.on_its_way > 0;
-        let is_free = !self.is_draining && self.on_its_way < self.window;
+        self.is_draining &= !self.on_its_way.is_empty();
+        let is_free = self.has_room() && !self.is_stalled(now);
         self.outbox.front().filter(|_| is_free)
     }
 
     /// The front has been handed on.
-    pub(super) fn sent(&mut self) {
-        self.outbox.pop();
-        self.on_its_way += 1;
+    pub(super) fn sent(&mut self, now: Instant) {
+        if let Some(waiting) = self.outbox.pop() {
+            if self.on_its_way.is_empty() {
+                self.progress_at = now;
+            }
+            self.on_its_way_bytes += waiting.record.bytes();
+            self.on_its_way.insert(waiting.number, waiting);
+        }
+    }
+
+    fn reported(&mut self, now: Instant, number: u64) -> Option<Waiting> {
+        self.progress_at = now;
+        let waiting = self.on_its_way.remove(&number)?;
+        self.on_its_way_bytes -= waiting.record.bytes();
+        Some(waiting)
     }
 
     /// The front can never be handed on.
@@ -148,43 +222,48 @@ impl Flow {
         true
     }
 
-    /// A report of a delivery. Whether all is well now, as far as this flow can tell.
-    pub(super) fn delivered(&mut self) -> bool {
-        self.on_its_way = self.on_its_way.saturating_sub(1);
+    /// A report of a delivery: the record. Each is reported once.
+    pub(super) fn delivered(&mut self, now: Instant, number: u64) -> Option<Waiting> {
+        let waiting = self.reported(now, number);
         self.delivered += 1;
         if self.delivered >= self.window {
             (self.window, self.delivered) = (self.window.saturating_add(1), 0);
         }
-        if self.closed_until.is_some() {
-            return false;
+        if self.closed_until.is_none() {
+            self.unproven = self.unproven.saturating_sub(1);
+            if self.unproven == 0 {
+                self.pause = PAUSE_MIN;
+            }
         }
-        self.unproven = self.unproven.saturating_sub(1);
-        if self.unproven == 0 {
-            self.pause = PAUSE_MIN;
-        }
-        self.unproven == 0 && self.outbox.len() == 0
+        waiting
     }
 
-    /// A report that a record was not delivered.
-    pub(super) fn failed(&mut self, now: Instant, fate: Fate, number: u64, record: Record) -> Failed {
-        let waiting = Waiting { record, number };
-        let together = self.on_its_way;
-        self.on_its_way = self.on_its_way.saturating_sub(1);
-        match fate {
-            Fate::Pending => Failed::Pending,
-            Fate::Lost if together <= 1 && !self.is_draining => Failed::Lost,
+    /// Whether all is well, as far as this flow can tell.
+    pub(super) fn is_well(&self) -> bool {
+        self.closed_until.is_none() && self.unproven == 0 && self.outbox.len() == 0
+    }
+
+    /// A report that a record was not delivered; none if it was not on its way.
+    pub(super) fn failed(&mut self, now: Instant, fate: Fate, number: u64) -> Option<Failed> {
+        let together = self.together();
+        let waiting = self.reported(now, number)?;
+        Some(match fate {
+            Fate::Pending => Failed::Pending(waiting),
+            Fate::Lost if together <= 1 && !self.is_draining => Failed::Lost(waiting),
             // It may be the innocent one of a batch.
             Fate::Lost => {
                 if !std::mem::replace(&mut self.is_draining, true) {
                     (self.window, self.delivered) = ((together / 2).max(1), 0);
                 }
-                Failed::Fewer { dropped: self.outbox.put_back(waiting) }
+                self.outbox.put_back(waiting);
+                Failed::Fewer
             }
             Fate::Again => {
                 let is_first = self.close(now);
-                Failed::Again { dropped: self.outbox.put_back(waiting), is_first }
+                self.outbox.put_back(waiting);
+                Failed::Again { is_first }
             }
-        }
+        })
     }
 }
 
@@ -205,14 +284,15 @@ mod tests {
 
     impl Rig {
         fn new(records: usize) -> Self {
-            let mut rig = Self { flow: Flow::new(100_000), now: Instant::now() };
+            let now = Instant::now();
+            let mut rig = Self { flow: Flow::new(now), now };
             rig.push(records);
             rig.flow.topic_is_ready();
             rig
         }
 
         fn push(&mut self, records: usize) {
-            (0..records).for_each(|_| _ = self.flow.push(record()));
+            (0..records).for_each(|_| self.flow.push(record(), None, self.now));
         }
 
         /// Sends all that may go, at most so many.
@@ -221,13 +301,18 @@ mod tests {
             while sent.len() < most {
                 let Some(front) = self.flow.front(self.now) else { break };
                 sent.push(front.number);
-                self.flow.sent();
+                self.flow.sent(self.now);
             }
             sent
         }
 
         fn fail(&mut self, number: u64, fate: Fate) -> Failed {
-            self.flow.failed(self.now, fate, number, record())
+            self.flow.failed(self.now, fate, number).expect("on its way")
+        }
+
+        fn deliver(&mut self, number: u64) -> bool {
+            assert!(self.flow.delivered(self.now, number).is_some());
+            self.flow.is_well()
         }
 
         /// Waits until something may go; how long that was, in milliseconds.
@@ -243,11 +328,12 @@ mod tests {
 
     #[test]
     fn nothing_goes_before_the_topic_is_there() {
-        let mut flow = Flow::new(10_000);
-        flow.push(record());
-        assert_eq!(flow.front(Instant::now()), None);
+        let now = Instant::now();
+        let mut flow = Flow::new(now);
+        flow.push(record(), None, now);
+        assert!(flow.front(now).is_none() && !flow.is_flowing(now));
         flow.topic_is_ready();
-        assert!(flow.front(Instant::now()).is_some());
+        assert!(flow.front(now).is_some() && flow.is_flowing(now));
     }
 
     #[test]
@@ -267,12 +353,12 @@ mod tests {
     fn after_an_error_nothing_overtakes() {
         let mut rig = Rig::new(5);
         assert_eq!(rig.send(3), [0, 1, 2]);
-        assert_eq!(rig.fail(0, Fate::Again), Failed::Again { dropped: 0, is_first: true });
+        assert_eq!(rig.fail(0, Fate::Again), Failed::Again { is_first: true });
         rig.now += PAUSE_MAX;
         rig.flow.topic_is_ready();
         assert_eq!(rig.send(9), [0; 0]);
-        assert_eq!(rig.fail(1, Fate::Again), Failed::Again { dropped: 0, is_first: false });
-        assert_eq!(rig.fail(2, Fate::Again), Failed::Again { dropped: 0, is_first: false });
+        assert_eq!(rig.fail(1, Fate::Again), Failed::Again { is_first: false });
+        assert_eq!(rig.fail(2, Fate::Again), Failed::Again { is_first: false });
         assert_eq!(rig.send(9), [0, 1, 2, 3, 4]);
     }
 
@@ -289,11 +375,11 @@ mod tests {
         assert_eq!(waits, [200, 400, 800, 1600, 3200, 5000, 5000]);
         // Over once all that waited has been delivered, not with the first of it.
         assert_eq!(rig.send(9), [0, 1]);
-        assert!(!rig.flow.delivered());
+        assert!(!rig.deliver(0));
         rig.fail(1, Fate::Again);
         assert_eq!(rig.wait(), 5000);
         assert_eq!(rig.send(9), [1]);
-        assert!(rig.flow.delivered());
+        assert!(rig.deliver(1));
         rig.push(1);
         for number in rig.send(9) {
             rig.fail(number, Fate::Again);
@@ -312,8 +398,8 @@ mod tests {
             let is_refused = batch.len() > most || bad.is_some_and(|bad| batch.contains(&bad));
             for number in batch {
                 if !is_refused {
-                    rig.flow.delivered();
-                } else if rig.fail(number, Fate::Lost) == Failed::Lost {
+                    rig.deliver(number);
+                } else if matches!(rig.fail(number, Fate::Lost), Failed::Lost(_)) {
                     lost.push(number);
                 }
             }
@@ -346,10 +432,30 @@ mod tests {
     fn after_a_refusal_nothing_overtakes() {
         let mut rig = Rig::new(3);
         rig.send(2);
-        assert_eq!(rig.fail(0, Fate::Lost), Failed::Fewer { dropped: 0 });
+        assert_eq!(rig.fail(0, Fate::Lost), Failed::Fewer);
         assert_eq!(rig.send(9), [0; 0]);
-        assert_eq!(rig.fail(1, Fate::Lost), Failed::Fewer { dropped: 0 });
+        assert_eq!(rig.fail(1, Fate::Lost), Failed::Fewer);
         assert_eq!(rig.send(9), [0]);
+    }
+
+    #[test]
+    fn without_reports_nothing_more_goes_out() {
+        let mut rig = Rig::new(3);
+        assert_eq!(rig.send(1), [0]);
+        rig.now += STALL;
+        assert!(!rig.flow.is_flowing(rig.now));
+        assert_eq!(rig.send(9), [0; 0]);
+        rig.deliver(0);
+        assert_eq!(rig.send(9), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_bounded() {
+        let mut rig = Rig::new(20_000);
+        let most = WINDOW_BYTES.div_ceil(record().bytes());
+        assert_eq!(rig.send(usize::MAX).len(), most);
+        (0..100).for_each(|number| _ = rig.deliver(number));
+        assert_eq!(rig.send(usize::MAX).len(), 100);
     }
 
     #[test]

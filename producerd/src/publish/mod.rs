@@ -1,9 +1,12 @@
 //! Books into Kafka: one producer per cluster, and an outlet for each exchange that publishes to it.
 
+mod backlog;
+mod counts;
 mod flow;
 mod outbox;
 mod outlet;
 mod producer;
+mod spooler;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -17,12 +20,13 @@ use crossbeam_channel::{Sender, bounded};
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 
+pub(crate) use self::counts::Counts;
 pub(crate) use self::outbox::Record;
-pub(crate) use self::outlet::Counts;
 use self::outlet::Outlet;
 use self::producer::Producer;
+use self::spooler::Spooler;
 use self::topics::Topics;
-use crate::config::ExchangeConfig;
+use crate::config::{ExchangeConfig, SpoolConfig};
 
 /// What a worker needs to publish the books of its exchange.
 #[derive(Debug, Clone)]
@@ -44,6 +48,11 @@ impl Publisher {
 
     pub(crate) fn counts(&self) -> Counts {
         self.outlet.counts()
+    }
+
+    /// Why the spool cannot be used, and how many books wait in it.
+    pub(crate) fn spool_state(&self) -> (Option<String>, u64) {
+        self.outlet.spool_state()
     }
 
     /// Why Kafka does not take the books, though it can be reached.
@@ -83,16 +92,18 @@ impl From<std::io::Error> for StartError {
 #[derive(Debug)]
 pub(crate) struct Publishing {
     producers: Vec<(Arc<Producer>, Sender<()>)>,
+    outlets: Vec<Arc<Outlet>>,
     publishers: BTreeMap<Exchange, Publisher>,
 }
 
 impl Publishing {
-    /// Starts a producer for each cluster, with its two threads. `fatal` hears when one of them is of no use any more.
+    /// Starts a producer for each cluster, with its two threads, and one for each exchange's spool. `fatal` hears when one of them is of no use any more.
     ///
     /// # Errors
     /// [`StartError`]
     pub(crate) fn start(
         exchanges: &[ExchangeConfig],
+        spool: &SpoolConfig,
         crew: &mut Crew,
         progress: &Progress,
         fatal: &mpsc::Sender<String>,
@@ -103,18 +114,31 @@ impl Publishing {
         for exchange in exchanges {
             clusters.entry(&exchange.kafka.cluster).or_default().push(exchange);
         }
-        let mut publishing = Self { producers: Vec::new(), publishers: BTreeMap::new() };
+        let (producers, outlets) = (Vec::new(), Vec::new());
+        let mut publishing = Self { producers, outlets, publishers: BTreeMap::new() };
         for (config, exchanges) in clusters {
             let settings = client_config(config, &format!("producerd@{host}")).map_err(StartError::Settings)?;
             let (look, wanted) = bounded(1);
-            let outlet = |exchange: &&ExchangeConfig| {
-                Arc::new(Outlet::new(&exchange.exchange, &exchange.kafka, &name, look.clone()))
-            };
-            let outlets: Vec<Arc<Outlet>> = exchanges.iter().map(outlet).collect();
+            let (mut outlets, mut spools) = (Vec::new(), Vec::new());
+            for exchange in &exchanges {
+                let (spool_wanted, wanted) = bounded(1);
+                let outlet = Outlet::new(&exchange.exchange, &exchange.kafka, &name, look.clone(), spool_wanted);
+                outlets.push(Arc::new(outlet));
+                spools.push(wanted);
+            }
             let cluster = Arc::new(Cluster::new(config.brokers.join(",")));
             let producer = Producer::new(&settings, cluster, outlets)
                 .map_err(|error| StartError::of_producer(&error, &config.brokers))?;
             let producer = Arc::new(producer);
+            for (outlet, wanted) in producer.outlets.iter().zip(spools) {
+                let (outlet, producer) = (Arc::clone(outlet), Arc::clone(&producer));
+                let name = thread_name(outlet.exchange.as_str());
+                let folder = spool.directory.join(outlet.exchange.as_str());
+                publishing.outlets.push(Arc::clone(&outlet));
+                let spooler = Spooler { outlet, producer, folder, max_bytes: spool.max_size, wanted };
+                let beat = progress.register(&name);
+                crew.spawn(&name, move || spooler.run(&beat))?;
+            }
             for outlet in &producer.outlets {
                 let publisher = Publisher { outlet: Arc::clone(outlet), producer: Arc::clone(&producer) };
                 publishing.publishers.insert(outlet.exchange.clone(), publisher);
@@ -134,6 +158,30 @@ impl Publishing {
         self.publishers.get(exchange)
     }
 
+    /// No book goes into the spool or out of it any more but by [`put_away`](Self::put_away).
+    pub(crate) fn stop_reading(&self) {
+        self.outlets.iter().for_each(|outlet| outlet.stop_reading());
+    }
+
+    /// Takes back what Kafka has not confirmed.
+    pub(crate) fn take_back(&self) {
+        self.producers.iter().for_each(|(producer, _)| producer.take_back());
+    }
+
+    /// Records that librdkafka has.
+    pub(crate) fn on_its_way(&self) -> u64 {
+        self.outlets.iter().map(|outlet| outlet.on_its_way()).sum()
+    }
+
+    /// What is in memory goes into the spool.
+    pub(crate) fn put_away(&self) {
+        self.outlets.iter().for_each(|outlet| outlet.put_away());
+    }
+
+    pub(crate) fn is_put_away(&self) -> bool {
+        self.outlets.iter().all(|outlet| outlet.is_put_away())
+    }
+
     /// Tells the threads to end.
     pub(crate) fn stop(&self) {
         for (producer, look) in &self.producers {
@@ -141,6 +189,11 @@ impl Publishing {
             _ = look.try_send(());
         }
     }
+}
+
+/// The name of the thread of an exchange's spool; names of threads have at most 15 bytes.
+fn thread_name(exchange: &str) -> String {
+    format!("spool-{:.9}", exchange)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! Records that wait for Kafka, in memory and bounded. Pure.
+//! Records that wait for Kafka, in memory. Pure.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use coinflow_common::orderbook::Market;
 
@@ -20,51 +21,65 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub(super) record: Record,
-    /// Its place in the order of all records.
+    /// Its place in the order of all records that came by here.
     pub(super) number: u64,
+    /// Its number in the spool, where it has been read from.
+    pub(super) spooled: Option<u64>,
+    /// Since when it waits here.
+    pub(super) since: Instant,
 }
 
-impl Waiting {
-    fn bytes(&self) -> usize {
-        self.record.value.capacity() + self.record.market.as_str().len() + RECORD_OVERHEAD_BYTES
+impl Record {
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.value.capacity() + self.market.as_str().len() + RECORD_OVERHEAD_BYTES
     }
 }
 
-/// In the order in which records were accepted, also those that came back; beyond its bound the oldest go, for the
-/// newest book is worth most.
-#[derive(Debug)]
+/// In the order in which records were accepted, also those that came back.
+#[derive(Debug, Default)]
 pub(super) struct Outbox {
     waiting: VecDeque<Waiting>,
     next_number: u64,
     bytes: usize,
-    bytes_max: usize,
 }
 
 impl Outbox {
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self { waiting: VecDeque::new(), next_number: 0, bytes: 0, bytes_max }
-    }
-
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Appends a new record; how many of the oldest had to go for it.
-    pub(super) fn push(&mut self, record: Record) -> u64 {
-        let waiting = Waiting { record, number: self.next_number };
-        self.next_number += 1;
-        self.bytes += waiting.bytes();
-        self.waiting.push_back(waiting);
-        self.shrink()
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// Takes back a record that was taken out before, to its place; how many of the oldest had to go for it.
-    pub(super) fn put_back(&mut self, waiting: Waiting) -> u64 {
-        self.bytes += waiting.bytes();
+    /// Appends a record.
+    pub(super) fn push(&mut self, record: Record, spooled: Option<u64>, now: Instant) {
+        self.bytes += record.bytes();
+        self.waiting.push_back(Waiting { record, number: self.next_number, spooled, since: now });
+        self.next_number += 1;
+    }
+
+    /// Takes back a record that was taken out before, to its place.
+    pub(super) fn put_back(&mut self, waiting: Waiting) {
+        self.bytes += waiting.record.bytes();
         // Near the front, for all that came after it is behind.
         let place = self.waiting.partition_point(|other| other.number < waiting.number);
         self.waiting.insert(place, waiting);
-        self.shrink()
+    }
+
+    /// A record that waits here.
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Waiting> {
+        let place = self.waiting.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
+        self.waiting.get_mut(place)
+    }
+
+    /// Takes the youngest out, unless it is in the spool already.
+    pub(super) fn pop_fresh(&mut self) -> Option<Record> {
+        self.waiting.back().filter(|waiting| waiting.spooled.is_none())?;
+        let waiting = self.waiting.pop_back()?;
+        self.bytes -= waiting.record.bytes();
+        Some(waiting.record)
     }
 
     pub(super) fn front(&self) -> Option<&Waiting> {
@@ -73,16 +88,8 @@ impl Outbox {
 
     pub(super) fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.pop_front()?;
-        self.bytes -= waiting.bytes();
+        self.bytes -= waiting.record.bytes();
         Some(waiting)
-    }
-
-    fn shrink(&mut self) -> u64 {
-        let mut dropped = 0;
-        while self.bytes > self.bytes_max && self.pop().is_some() {
-            dropped += 1;
-        }
-        dropped
     }
 }
 
@@ -96,9 +103,9 @@ mod tests {
         Record { market, value: vec![0; 13], timestamp: 0 }
     }
 
-    fn filled(bytes_max: usize, count: usize) -> Outbox {
-        let mut outbox = Outbox::new(bytes_max);
-        (0..count).for_each(|_| _ = outbox.push(record()));
+    fn filled(count: usize) -> Outbox {
+        let mut outbox = Outbox::default();
+        (0..count).for_each(|_| outbox.push(record(), None, Instant::now()));
         outbox
     }
 
@@ -108,35 +115,34 @@ mod tests {
 
     #[test]
     fn what_came_back_keeps_its_place() {
-        let mut outbox = filled(10_000, 6);
+        let mut outbox = filled(6);
         let mut taken: Vec<Waiting> = (0..4).filter_map(|_| outbox.pop()).collect();
         // Two come back, one of them goes out and comes back once more, behind the others' reports.
         outbox.put_back(taken.remove(0));
         outbox.put_back(taken.remove(0));
         assert_eq!(outbox.front().map(|waiting| waiting.number), Some(0));
         taken.extend(outbox.pop());
-        taken.into_iter().for_each(|waiting| _ = outbox.put_back(waiting));
+        taken.into_iter().for_each(|waiting| outbox.put_back(waiting));
         assert_eq!(drain(&mut outbox), [0, 1, 2, 3, 4, 5]);
         assert_eq!((outbox.len(), outbox.bytes), (0, 0));
     }
 
     #[test]
-    fn beyond_its_bound_the_oldest_go() {
-        let mut outbox = Outbox::new(350);
-        let dropped: Vec<u64> = (0..5).map(|_| outbox.push(record())).collect();
-        assert_eq!(dropped, [0, 0, 0, 1, 1]);
-        let oldest = outbox.pop().unwrap();
-        assert_eq!(outbox.push(record()), 0);
-        assert_eq!(outbox.put_back(oldest), 1);
-        assert_eq!(drain(&mut outbox), [3, 4, 5]);
-        assert_eq!(Outbox::new(50).push(record()), 1);
+    fn only_what_is_in_memory_alone_is_taken_from_the_back() {
+        let mut outbox = filled(2);
+        outbox.push(record(), Some(7), Instant::now());
+        outbox.push(record(), None, Instant::now());
+        assert!(outbox.pop_fresh().is_some());
+        assert_eq!(outbox.pop_fresh(), None);
+        assert_eq!((outbox.len(), outbox.bytes), (3, 300));
     }
 
     #[test]
     fn a_value_counts_with_all_the_memory_it_holds() {
         let mut value = Vec::with_capacity(2560);
         value.push(0);
-        let mut outbox = Outbox::new(1000);
-        assert_eq!(outbox.push(Record { value, ..record() }), 1);
+        let mut outbox = Outbox::default();
+        outbox.push(Record { value, ..record() }, None, Instant::now());
+        assert_eq!(outbox.bytes(), 2560 + 7 + RECORD_OVERHEAD_BYTES);
     }
 }

@@ -1,26 +1,38 @@
 //! The way of one exchange's books into its topic.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use coinflow_common::orderbook::{Exchange, HEADER_EXCHANGE, HEADER_PRODUCER, HEADER_SCHEMA, Market, SCHEMA, topic};
+use coinflow_common::orderbook::{Exchange, HEADER_EXCHANGE, HEADER_PRODUCER, HEADER_SCHEMA, SCHEMA, topic};
 use crossbeam_channel::Sender;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult};
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::backlog::{Backlog, Queued};
+use super::counts::Counts;
 use super::flow::{Failed, Fate, Flow, fate};
 use super::outbox::{Record, Waiting};
 use super::producer::Producer;
 use crate::config::KafkaConfig;
+use crate::spool::{Batch, Loss, Opened};
 
-/// What waits in memory beyond the producer's own window.
-const OUTBOX_BYTES_MAX: usize = 8 << 20;
+/// Beyond this, what waits for Kafka goes into the spool, and so does what has waited for so long.
+const OUTBOX_BYTES_MAX: usize = 1 << 20;
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// What is read from the spool ahead of what Kafka takes.
+const READ_AHEAD_BYTES: usize = 1 << 20;
+/// So much of what waits to be written wakes the writer before its time.
+const WRITE_BYTES: usize = 512 << 10;
+/// What is written at once.
+const WRITE_BYTES_MAX: usize = 1 << 20;
 /// Records handed to librdkafka under one lock.
 const DRAIN_MAX: usize = 256;
+/// The log tells at most so often that books go into the spool.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Counts, and what is on its way.
 #[derive(Debug)]
@@ -30,26 +42,51 @@ pub(crate) struct Outlet {
     pub(super) config: KafkaConfig,
     headers: OwnedHeaders,
     state: Mutex<State>,
-    accepted: AtomicU64,
-    delivered: AtomicU64,
-    dropped: AtomicU64,
     /// Something is watched that is published here.
     is_used: AtomicBool,
     /// Tells the topic thread to look again.
     topic_wanted: Sender<()>,
+    /// Tells the spool's thread to look again.
+    spool_wanted: Sender<()>,
 }
 
 #[derive(Debug)]
 struct State {
     flow: Flow,
+    backlog: Backlog,
+    counts: Counts,
+    /// Taken back from librdkafka at the end, and whether Kafka may have them.
+    taken_back: Vec<(Waiting, bool)>,
+    end: End,
     told: Told,
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    No,
+    /// Nothing more is read from the spool.
+    Near,
+    /// What is left is to be put into the spool.
+    Here,
+    /// And that is over.
+    Over,
 }
 
 /// What the log has said already; each once per change.
 #[derive(Debug, Default)]
 struct Told {
-    /// The outbox is full and the oldest records go.
+    /// There is no more room and the oldest records go.
     is_full: bool,
+    /// Books wait in the spool since then.
+    spooling: Option<Instant>,
+    /// When the log was last told so.
+    spooling_at: Option<Instant>,
+    /// What had to go from the full spool and has not been told, and when that was done last.
+    loss: Loss,
+    loss_at: Option<Instant>,
+    /// Why the spool cannot be used.
+    spool: Option<String>,
     /// Why records wait.
     waits: Option<String>,
     /// Why the last record of a market was lost, until one of it is delivered.
@@ -74,33 +111,36 @@ impl Ticket {
     }
 }
 
-/// Books of one exchange since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) accepted: u64,
-    /// Kafka has confirmed them.
-    pub(crate) delivered: u64,
-    /// Lost, and said so.
-    pub(crate) dropped: u64,
-}
-
-impl Counts {
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.accepted.saturating_sub(self.delivered + self.dropped)
-    }
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.accepted += other.accepted;
-        self.delivered += other.delivered;
-        self.dropped += other.dropped;
-    }
+/// What the end has left to be kept.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    /// In the order in which they were accepted; before all that is in the spool unread.
+    pub(super) under_way: Vec<Record>,
+    /// So many of these, from the first on, Kafka may have.
+    pub(super) maybe_delivered: usize,
+    /// Behind all that is in the spool.
+    pub(super) queued: Vec<Record>,
+    /// Of those under way, so many are counted as spooled.
+    spooled: u64,
 }
 
 impl Outlet {
     /// `producer` is how records name their maker: program, version and host.
-    pub(super) fn new(exchange: &Exchange, config: &KafkaConfig, producer: &str, topic_wanted: Sender<()>) -> Self {
+    pub(super) fn new(
+        exchange: &Exchange,
+        config: &KafkaConfig,
+        producer: &str,
+        topic_wanted: Sender<()>,
+        spool_wanted: Sender<()>,
+    ) -> Self {
+        let state = State {
+            flow: Flow::new(Instant::now()),
+            backlog: Backlog::new(),
+            counts: Counts::default(),
+            taken_back: Vec::new(),
+            end: End::No,
+            told: Told::default(),
+        };
         let headers = [(HEADER_SCHEMA, SCHEMA), (HEADER_EXCHANGE, exchange.as_str()), (HEADER_PRODUCER, producer)];
         let insert = |all: OwnedHeaders, (key, value): &(&str, &str)| all.insert(Header { key, value: Some(*value) });
         Self {
@@ -108,12 +148,10 @@ impl Outlet {
             topic: topic(&config.topic_prefix, exchange),
             config: config.clone(),
             headers: headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), insert),
-            state: Mutex::new(State { flow: Flow::new(OUTBOX_BYTES_MAX), told: Told::default() }),
-            accepted: AtomicU64::new(0),
-            delivered: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
+            state: Mutex::new(state),
             is_used: AtomicBool::new(false),
             topic_wanted,
+            spool_wanted,
         }
     }
 
@@ -125,9 +163,13 @@ impl Outlet {
         }
     }
 
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Acquire)
+    }
+
     /// Whether the topic has to be looked at, or made.
     pub(super) fn needs_topic(&self) -> bool {
-        self.is_used.load(Ordering::Acquire) && !self.lock().flow.is_topic_ready()
+        self.is_used() && !self.lock().flow.is_topic_ready()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -136,46 +178,104 @@ impl Outlet {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        // In this order, so that what is on its way is never counted negative.
-        let dropped = self.dropped.load(Ordering::Acquire);
-        let delivered = self.delivered.load(Ordering::Acquire);
-        Counts { accepted: self.accepted.load(Ordering::Acquire), delivered, dropped }
+        self.lock().counts
     }
 
     /// Takes a record over. Records of one caller keep their order.
     pub(super) fn publish(self: &Arc<Self>, producer: &Producer, record: Record) {
-        self.accepted.fetch_add(1, Ordering::AcqRel);
+        let now = Instant::now();
         let mut state = self.lock();
-        let dropped = state.flow.push(record);
-        self.drop_oldest(&mut state, dropped);
+        state.counts.accepted += 1;
+        state.counts.in_flight += 1;
+        if state.backlog.is_open() {
+            let dropped = state.backlog.push(record);
+            self.drop_oldest(&mut state, dropped);
+            if state.backlog.queued_bytes() > WRITE_BYTES {
+                self.want_spool();
+            }
+            return;
+        }
+        state.flow.push(record, None, now);
         // Where others wait, the poll thread hands on all.
         if state.flow.waiting() == 1 {
-            self.send_next(&mut state, producer);
+            self.send_next(&mut state, producer, now);
         }
+        self.open_if_stuck(&mut state, now);
+    }
+
+    fn want_spool(&self) {
+        // A full channel has told it already.
+        _ = self.spool_wanted.try_send(());
+    }
+
+    /// Lets books go into the spool if they wait too long, or are too many.
+    fn open_if_stuck(&self, state: &mut State, now: Instant) {
+        let is_long = state.flow.waits_since().is_some_and(|since| now.saturating_duration_since(since) >= WAIT_MAX);
+        if state.backlog.is_open() || !(is_long || state.flow.waiting_bytes() > OUTBOX_BYTES_MAX) {
+            return;
+        }
+        let fresh: Vec<Record> = std::iter::from_fn(|| state.flow.pop_fresh()).collect();
+        if fresh.is_empty() {
+            return;
+        }
+        let on_its_way = state.flow.on_its_way().values().filter(|waiting| waiting.spooled.is_none());
+        let copies = on_its_way.map(|waiting| (waiting.number, waiting.record.clone()));
+        state.backlog.open(copies, fresh);
+        state.told.spooling = Some(now);
+        self.want_spool();
     }
 
     /// Hands on what waits, as far as the producer's window has room.
     pub(super) fn drain(self: &Arc<Self>, producer: &Producer) {
         loop {
+            let now = Instant::now();
             let mut state = self.lock();
             for _ in 0..DRAIN_MAX {
-                if !self.send_next(&mut state, producer) {
-                    return;
+                if self.send_next(&mut state, producer, now) {
+                    continue;
                 }
+                if state.flow.waiting() == 0
+                    && state.flow.is_flowing(now)
+                    && let Some(record) = state.backlog.pop_direct()
+                {
+                    state.flow.push(record, None, now);
+                    continue;
+                }
+                self.close_or_open(&mut state, now);
+                return;
             }
+        }
+    }
+
+    fn close_or_open(&self, state: &mut State, now: Instant) {
+        let is_closed = state.backlog.close_if_empty();
+        if is_closed {
+            state.told.loss_at = None;
+            self.tell_loss(state, Loss::default(), now);
+        }
+        if is_closed
+            && let Some(since) = state.told.spooling.take()
+            && state.told.spooling_at.is_some_and(|at| at >= since)
+        {
+            let (exchange, after) = (&self.exchange, now.saturating_duration_since(since).as_secs_f64());
+            log::info!("no book waits in the spool any more exchange={exchange} after={after:.1}s");
+        }
+        self.open_if_stuck(state, now);
+        if state.backlog.unread() > 0 && Self::room(state, now) > READ_AHEAD_BYTES / 2 {
+            self.want_spool();
         }
     }
 
     /// Whether records wait that are to be sent soon.
     pub(super) fn is_waiting(&self) -> bool {
         let state = self.lock();
-        state.flow.is_topic_ready() && state.flow.waiting() > 0
+        state.flow.is_topic_ready() && (state.flow.waiting() > 0 || state.backlog.is_open())
     }
 
     /// Hands a record to librdkafka. False if none waits, or none may go now.
-    fn send_next(self: &Arc<Self>, state: &mut State, producer: &Producer) -> bool {
-        let now = Instant::now();
-        let Some(Waiting { record, number }) = state.flow.front(now) else { return false };
+    fn send_next(self: &Arc<Self>, state: &mut State, producer: &Producer, now: Instant) -> bool {
+        let Some(Waiting { record, number, spooled, .. }) = state.flow.front(now) else { return false };
+        let spooled = *spooled;
         let ticket = Ticket { outlet: Arc::clone(self), number: *number };
         let message = BaseRecord::with_opaque_to(&self.topic, Box::new(ticket))
             .key(record.market.as_str())
@@ -183,7 +283,8 @@ impl Outlet {
             .timestamp(record.timestamp)
             .headers(self.headers.clone());
         let Err(error) = producer.send(message) else {
-            state.flow.sent();
+            state.flow.sent(now);
+            state.counts.leaves_spool(spooled.is_some());
             return true;
         };
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
@@ -191,7 +292,8 @@ impl Outlet {
             Fate::Lost => {
                 let market = record.market.as_str().to_owned();
                 state.flow.discard();
-                self.lose(state, &market, &error);
+                state.counts.leaves_spool(spooled.is_some());
+                self.lose(state, &market, spooled, &error);
                 true
             }
             _ if code == RDKafkaErrorCode::QueueFull => false,
@@ -204,31 +306,36 @@ impl Outlet {
     }
 
     fn reported(&self, number: u64, result: &DeliveryResult<'_>) {
-        let (Ok(message) | Err((_, message))) = result;
-        let key = message.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
+        let now = Instant::now();
         let mut state = self.lock();
         let error = match result {
             Ok(_) => {
-                self.delivered.fetch_add(1, Ordering::AcqRel);
-                state.told.lost.remove(key);
-                if state.flow.delivered() {
+                if let Some(Waiting { record, spooled, .. }) = state.flow.delivered(now, number) {
+                    state.counts.delivered();
+                    state.backlog.done(spooled);
+                    state.told.lost.remove(record.market.as_str());
+                }
+                if state.flow.is_well() {
                     self.recovered(&mut state);
                 }
                 return;
             }
             Err((error, _)) => error,
         };
-        // Our own records: the key is a market, and the value is there.
-        let Ok(market) = Market::parse(key) else { return };
-        let value = message.payload().unwrap_or_default().to_vec();
-        let record = Record { market, value, timestamp: message.timestamp().to_millis().unwrap_or_default() };
-        let fate = fate(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail));
-        match state.flow.failed(Instant::now(), fate, number, record) {
-            Failed::Pending => {}
-            Failed::Lost => self.lose(&mut state, key, error),
-            Failed::Fewer { dropped } => self.drop_oldest(&mut state, dropped),
-            Failed::Again { dropped, is_first } => {
-                self.drop_oldest(&mut state, dropped);
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        let is_spooled = state.flow.on_its_way().get(&number).is_some_and(|waiting| waiting.spooled.is_some());
+        match state.flow.failed(now, fate(code), number) {
+            None => {}
+            Some(Failed::Pending(waiting)) => {
+                let maybe_delivered = code == RDKafkaErrorCode::PurgeInflight;
+                state.taken_back.push((waiting, maybe_delivered));
+            }
+            Some(Failed::Lost(Waiting { record, spooled, .. })) => {
+                self.lose(&mut state, record.market.as_str(), spooled, error);
+            }
+            Some(Failed::Fewer) => state.counts.returns_to_spool(is_spooled),
+            Some(Failed::Again { is_first }) => {
+                state.counts.returns_to_spool(is_spooled);
                 if is_first {
                     self.look_at_topic(&mut state, error);
                 }
@@ -240,14 +347,16 @@ impl Outlet {
         if dropped == 0 {
             return;
         }
-        self.dropped.fetch_add(dropped, Ordering::AcqRel);
+        state.counts.dropped(dropped);
         if !std::mem::replace(&mut state.told.is_full, true) {
-            log::error!("no room for books while Kafka is away, the oldest are dropped exchange={}", self.exchange);
+            let (exchange, why) = (&self.exchange, state.told.spool.as_deref().unwrap_or("the disk is too slow"));
+            log::error!("no room for books in memory, the oldest are dropped exchange={exchange} err={why:?}");
         }
     }
 
-    fn lose(&self, state: &mut State, market: &str, error: &KafkaError) {
-        self.dropped.fetch_add(1, Ordering::AcqRel);
+    fn lose(&self, state: &mut State, market: &str, spooled: Option<u64>, error: &KafkaError) {
+        state.counts.dropped(1);
+        state.backlog.done(spooled);
         let err = error.to_string();
         if state.told.lost.get(market) != Some(&err) {
             log::error!("book refused by Kafka and dropped exchange={} market={market} err={err:?}", self.exchange);
@@ -269,7 +378,7 @@ impl Outlet {
     fn recovered(&self, state: &mut State) {
         let was_full = std::mem::take(&mut state.told.is_full);
         if state.told.waits.take().is_some() || was_full {
-            let dropped = self.dropped.load(Ordering::Acquire);
+            let dropped = state.counts.dropped;
             log::info!("books flow to Kafka again exchange={} dropped_so_far={dropped}", self.exchange);
         }
     }
@@ -281,5 +390,212 @@ impl Outlet {
 
     pub(super) fn topic_is_ready(&self) {
         self.lock().flow.topic_is_ready();
+    }
+
+    // What follows is for the thread that has the spool.
+
+    /// What is to be written into the spool now. What could go to Kafka directly is left to do so.
+    pub(super) fn take_for_spool(&self) -> Vec<Queued> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if !state.backlog.is_open() || (state.backlog.unread() == 0 && state.flow.is_flowing(now)) {
+            return Vec::new();
+        }
+        state.backlog.take(WRITE_BYTES_MAX)
+    }
+
+    /// The records have these numbers in the spool, from `first` on.
+    pub(super) fn written(&self, taken: &[Queued], first: u64, loss: Loss) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let mut copies = 0;
+        for (spooled, queued) in (first..).zip(taken) {
+            let Some(number) = queued.copy_of else { continue };
+            copies += 1;
+            if state.flow.was_spooled(number, spooled) {
+                state.backlog.is_copied(spooled);
+                if !state.flow.on_its_way().contains_key(&number) {
+                    state.counts.spooled(1);
+                }
+            }
+        }
+        state.backlog.written(copies);
+        state.counts.spooled(taken.len() as u64 - copies);
+        self.gone(&mut state, loss.records);
+        self.tell_loss(&mut state, loss, now);
+        if state.told.spooling_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_INTERVAL) {
+            let Self { exchange, topic, .. } = self;
+            log::warn!("books wait in the spool until Kafka takes them exchange={exchange} topic={topic}");
+            state.told.spooling_at = Some(now);
+        }
+    }
+
+    /// Tells what had to go, at once and then once in a while.
+    fn tell_loss(&self, state: &mut State, loss: Loss, now: Instant) {
+        state.told.loss += loss;
+        let is_time = state.told.loss_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_INTERVAL);
+        if state.told.loss.records > 0 && is_time {
+            let loss = std::mem::take(&mut state.told.loss);
+            log::error!("the spool is full, the oldest books are dropped exchange={} {loss}", self.exchange);
+            state.told.loss_at = Some(now);
+        }
+    }
+
+    /// Records in the spool are no longer there.
+    fn gone(&self, state: &mut State, records: u64) {
+        let gone = state.backlog.vanished(records);
+        state.counts.leave_spool(gone);
+        state.counts.dropped(gone);
+    }
+
+    pub(super) fn not_written(&self, taken: Vec<Queued>, error: &std::io::Error) {
+        let mut state = self.lock();
+        let dropped = state.backlog.not_written(taken);
+        self.spool_fails(&mut state, error);
+        self.drop_oldest(&mut state, dropped);
+    }
+
+    fn spool_fails(&self, state: &mut State, error: &std::io::Error) {
+        state.backlog.found(0);
+        let err = error.to_string();
+        if state.told.spool.as_ref() != Some(&err) {
+            log::error!("the spool cannot be used, books wait in memory exchange={} err={err:?}", self.exchange);
+            state.told.spool = Some(err);
+        }
+    }
+
+    pub(super) fn spool_failed(&self, error: &std::io::Error) {
+        let mut state = self.lock();
+        self.spool_fails(&mut state, error);
+    }
+
+    /// The spool does its work.
+    pub(super) fn spool_works(&self) {
+        if self.lock().told.spool.take().is_some() {
+            log::info!("the spool can be used again exchange={}", self.exchange);
+        }
+    }
+
+    pub(super) fn opened(&self, opened: &Opened) {
+        let Opened { records, maybe_sent, torn_bytes } = *opened;
+        let exchange = &self.exchange;
+        if torn_bytes > 0 {
+            log::warn!("the spool's end was not written whole and has been cut exchange={exchange} bytes={torn_bytes}");
+        }
+        if records > 0 {
+            log::info!(
+                "books of an earlier run wait in the spool exchange={exchange} count={records} maybe_delivered={maybe_sent}"
+            );
+            self.set_used();
+        }
+        let mut state = self.lock();
+        state.counts.taken_over += records;
+        state.counts.spooled += records;
+        state.backlog.found(records);
+        state.told.spooling = (records > 0).then(Instant::now);
+        state.told.spooling_at = state.told.spooling;
+    }
+
+    /// There is no spool, and nothing is published that would need one.
+    pub(super) fn has_no_spool(&self) {
+        self.lock().backlog.found(0);
+    }
+
+    /// How many bytes of records to read from the spool now.
+    pub(super) fn read_room(&self) -> usize {
+        Self::room(&self.lock(), Instant::now())
+    }
+
+    fn room(state: &State, now: Instant) -> usize {
+        if state.end != End::No || state.backlog.unread() == 0 || !state.flow.is_flowing(now) {
+            return 0;
+        }
+        READ_AHEAD_BYTES.saturating_sub(state.flow.waiting_bytes())
+    }
+
+    /// Takes what was read from the spool.
+    pub(super) fn fill(&self, batch: Batch) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        for numbered in batch.records {
+            state.backlog.was_read(numbered.number);
+            state.flow.push(numbered.record, Some(numbered.number), now);
+        }
+        if batch.damaged > 0 {
+            log::error!("books in the spool cannot be read exchange={} count={}", self.exchange, batch.damaged);
+            self.gone(&mut state, batch.damaged);
+        }
+    }
+
+    /// All that was read from the spool and has a smaller number has been delivered; none: all that was read.
+    pub(super) fn done_before(&self) -> Option<u64> {
+        self.lock().backlog.done_before()
+    }
+
+    /// The daemon stops: nothing more is read from the spool.
+    pub(super) fn stop_reading(&self) {
+        self.lock().end = End::Near;
+    }
+
+    /// Records that librdkafka has.
+    pub(super) fn on_its_way(&self) -> u64 {
+        self.lock().flow.on_its_way().len() as u64
+    }
+
+    /// What is left is to be put into the spool.
+    pub(super) fn put_away(&self) {
+        self.lock().end = End::Here;
+        self.want_spool();
+    }
+
+    pub(super) fn is_to_be_put_away(&self) -> bool {
+        self.lock().end == End::Here
+    }
+
+    pub(super) fn is_put_away(&self) -> bool {
+        self.lock().end == End::Over
+    }
+
+    /// All that is left in memory.
+    pub(super) fn take_rest(&self) -> Rest {
+        let mut state = self.lock();
+        let mut rest = std::mem::take(&mut state.taken_back);
+        // Of these, nothing more will be heard.
+        rest.extend(state.flow.take_on_its_way().map(|waiting| (waiting, true)));
+        let mut spooled = 0;
+        while let Some(waiting) = state.flow.pop() {
+            spooled += u64::from(waiting.spooled.is_some());
+            rest.push((waiting, false));
+        }
+        rest.sort_by_key(|(waiting, _)| waiting.number);
+        let maybe_delivered = rest.iter().rposition(|(_, maybe)| *maybe).map_or(0, |last| last + 1);
+        // What they are copies of is under way.
+        let queued = state.backlog.take(usize::MAX).into_iter().filter(|queued| queued.copy_of.is_none());
+        let queued = queued.map(|queued| queued.record).collect();
+        let under_way = rest.into_iter().map(|(waiting, _)| waiting.record).collect();
+        Rest { under_way, maybe_delivered, queued, spooled }
+    }
+
+    /// The rest is in the spool.
+    pub(super) fn rest_is_kept(&self, rest: &Rest, loss: Loss) {
+        let mut state = self.lock();
+        state.told.loss_at = None;
+        state.backlog.written(0);
+        state.counts.spooled((rest.under_way.len() + rest.queued.len()) as u64 - rest.spooled);
+        self.gone(&mut state, loss.records);
+        self.tell_loss(&mut state, loss, Instant::now());
+        state.end = End::Over;
+    }
+
+    pub(super) fn rest_is_lost(&self, error: &std::io::Error) {
+        let mut state = self.lock();
+        self.spool_fails(&mut state, error);
+        state.end = End::Over;
+    }
+
+    /// What is wrong with the spool, and what waits there: for STATUS.
+    pub(super) fn spool_state(&self) -> (Option<String>, u64) {
+        let state = self.lock();
+        (state.told.spool.clone(), state.counts.spooled)
     }
 }

@@ -11,13 +11,12 @@ use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig};
 use tokio::sync::mpsc;
 
+use super::flow::WINDOW_BYTES;
 use super::outlet::{Outlet, Ticket};
 
-/// librdkafka's window, in KiB: what it may hold for retries. All beyond waits in the outboxes.
-const WINDOW_KIB: &str = "8192";
 /// Small, for fresh books are worth more than big batches.
 const LINGER_MS: &str = "5";
 const COMPRESSION: &str = "lz4";
@@ -26,6 +25,11 @@ const BATCH_BYTES_MAX: u64 = 256 << 10;
 /// A turn of the poll thread, and a shorter one while records wait for room.
 const TURN: Duration = Duration::from_millis(100);
 const SHORT_TURN: Duration = Duration::from_millis(10);
+
+/// Room for what all outlets may have on their way, each with one record beyond its window, in KiB.
+fn window_kib(outlets: usize, message_bytes_max: u64) -> u64 {
+    ((outlets as u64 * (WINDOW_BYTES as u64 + message_bytes_max)) >> 10).clamp(1024, 2_097_151)
+}
 
 /// Hands librdkafka's callbacks on.
 pub(super) struct Context {
@@ -84,7 +88,8 @@ impl Producer {
             .set("acks", "all")
             .set("message.timeout.ms", "0")
             .set("message.max.bytes", message_bytes_max.to_string())
-            .set("queue.buffering.max.kbytes", WINDOW_KIB);
+            // Each outlet keeps to its own window, so that none has to wait for another; this one is out of their way.
+            .set("queue.buffering.max.kbytes", window_kib(outlets.len(), message_bytes_max).to_string());
         for (name, alias, default) in [
             ("linger.ms", "queue.buffering.max.ms", LINGER_MS),
             ("compression.type", "compression.codec", COMPRESSION),
@@ -106,9 +111,18 @@ impl Producer {
         self.base.client()
     }
 
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Makes librdkafka report all that it still has.
+    pub(super) fn take_back(&self) {
+        self.base.purge(PurgeConfig::default().queue().inflight());
+    }
+
     /// The thread `kafka-poll`: serves delivery reports, hands waiting records on, and watches for a fatal error.
     pub(super) fn run(&self, beat: &Beat, fatal: &mpsc::Sender<String>) {
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.is_stopped() {
             beat.turn();
             let is_waiting = self.outlets.iter().any(|outlet| outlet.is_waiting());
             self.base.poll(if is_waiting { SHORT_TURN } else { TURN });

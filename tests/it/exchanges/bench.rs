@@ -114,8 +114,10 @@ impl Bench {
             Given::Fault(fault) => self.strike(Target::Books, fault.clone()),
         }
         let (name, url) = (self.venue.name(), self.exchange.base_url());
-        let text =
-            format!("symbols_file = \"symbols.toml\"\n[exchange.{name}]\nbase_url = \"{url}\"\n{}\n", row.config);
+        let text = format!(
+            "symbols_file = \"symbols.toml\"\nspool.directory = \"spool\"\n[exchange.{name}]\nbase_url = \"{url}\"\n{}\n",
+            row.config
+        );
         self.producerd.write("producerd.toml", &text).expect("producerd.toml");
         let symbols = format!("[{name}]\nsymbols = {:?}\n", row.symbols);
         self.producerd.write("symbols.toml", &symbols).expect("symbols.toml");

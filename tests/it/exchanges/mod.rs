@@ -35,8 +35,10 @@ impl Three {
 
     /// Writes producerd.toml, with further lines of the tables of Bithumb, Upbit and Korbit.
     pub(crate) fn configure(&self, lines: [&str; 3]) {
-        let mut text =
-            format!("symbols_file = \"symbols.toml\"\n[kafka]\nbrokers = [\"{}\"]\n", self.rig.kafka.bootstrap());
+        let mut text = format!(
+            "symbols_file = \"symbols.toml\"\nspool.directory = \"spool\"\n[kafka]\nbrokers = [\"{}\"]\n",
+            self.rig.kafka.bootstrap()
+        );
         let exchanges = [&self.rig.exchange, &self.upbit, &self.korbit];
         for ((exchange, name), lines) in exchanges.into_iter().zip(NAMES).zip(lines) {
             text += &format!("[exchange.{name}]\nbase_url = \"{}\"\n{lines}\n", exchange.base_url());

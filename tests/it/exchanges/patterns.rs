@@ -118,7 +118,7 @@ fn exceptions_and_names_go_before_patterns() {
 #[test]
 fn what_matches_nothing_is_told_once() {
     let mut three = Three::new();
-    three.configure(["", "markets_refresh = \"1s\"", ""]);
+    three.configure(["", "markets_refresh = \"5s\"", ""]);
     three.symbols("[upbit]\nsymbols = [\"BTC-*\", \"KWR-*\", \"!BTC-HET\"]\n");
     let finished = three.rig.producerd.run(&["--dry-run"], SOON).expect("it ends");
     assert_eq!(finished.status.code(), Some(1), "{}", finished.stderr);
@@ -135,8 +135,8 @@ fn what_matches_nothing_is_told_once() {
     }
     let is_shown = || status(&three.rig.producerd).contains("upbit: nothing matches KWR-*, !BTC-HET").then_some(());
     wait_until(SOON, "STATUS to tell", is_shown).expect("told");
-    // The list has been read again and again meanwhile.
-    std::thread::sleep(Duration::from_secs(4));
+    // The list has been read again meanwhile.
+    std::thread::sleep(REFRESH + INTERVAL);
     let told = three.rig.producerd.stderr().all();
     assert_eq!(told.iter().filter(|line| line.contains("matches no market")).count(), 2, "{told:#?}");
     three.rig.stop_producerd();

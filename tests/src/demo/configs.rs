@@ -12,7 +12,10 @@ pub(super) fn topics() -> [String; 3] {
 
 /// `base_urls`: where the exchanges are, in the order of [`VENUES`]; none for the real ones.
 pub(super) fn producerd(bootstrap: &str, base_urls: &[String]) -> String {
-    let mut text = format!("symbols_file = \"symbols.toml\"\n\n[kafka]\nbrokers = [{}]\n", list(bootstrap.split(',')));
+    let mut text = format!(
+        "symbols_file = \"symbols.toml\"\n\n[spool]\ndirectory = \"spool\"\n\n[kafka]\nbrokers = [{}]\n",
+        list(bootstrap.split(','))
+    );
     for (venue, url) in VENUES.iter().zip(base_urls) {
         // Writing to a string cannot fail.
         let _ = write!(text, "\n[exchange.{}]\nbase_url = \"{url}\"\n", venue.name());

@@ -1,0 +1,230 @@
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::frame::tests::record;
+use super::*;
+use crate::publish::Record;
+
+/// So much that a segment takes 4 KiB.
+const MAX_BYTES: u64 = 64 << 10;
+
+fn records(from: usize, count: usize) -> Vec<Record> {
+    (from..from + count).map(|index| record(&format!("{index:0100}"))).collect()
+}
+
+fn open(folder: &TempDir) -> (Store, Opened) {
+    Store::open(folder.path(), MAX_BYTES).unwrap()
+}
+
+fn append(store: &mut Store, records: &[Record]) -> std::io::Result<Loss> {
+    store.append(records.iter(), 0)
+}
+
+fn index(record: &Record) -> usize {
+    std::str::from_utf8(&record.value).unwrap().parse().unwrap()
+}
+
+/// Reads all that is there.
+fn read(store: &mut Store) -> (Vec<usize>, u64) {
+    let batch = store.read(usize::MAX).unwrap();
+    (batch.records.iter().map(|numbered| index(&numbered.record)).collect(), batch.damaged)
+}
+
+fn segments(folder: &TempDir) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "spool"));
+    paths.sort();
+    paths
+}
+
+#[test]
+fn what_goes_in_comes_out_in_order_and_over_restarts() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, opened) = open(&folder);
+    assert_eq!(opened, Opened::default());
+    append(&mut store, &records(0, 30)).unwrap();
+    append(&mut store, &records(30, 70)).unwrap();
+    assert_eq!(store.waiting(), 100);
+    // A part of it is read, and some of that delivered; then the process is killed.
+    let batch = store.read(1000).unwrap();
+    assert_eq!(batch.records.len(), 10);
+    store.acked(batch.records[4].number);
+    store.sync().unwrap();
+    append(&mut store, &records(100, 10)).unwrap();
+    drop(store);
+    let (mut store, opened) = open(&folder);
+    // What was reserved is more than what was read.
+    assert_eq!(opened, Opened { records: 106, maybe_sent: 106, torn_bytes: 0 });
+    assert_eq!(read(&mut store), ((4..110).collect(), 0));
+    append(&mut store, &records(110, 10)).unwrap();
+    assert_eq!(read(&mut store), ((110..120).collect(), 0));
+}
+
+#[test]
+fn what_is_delivered_leaves_no_files() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    for round in 0..20 {
+        append(&mut store, &records(round * 10, 10)).unwrap();
+    }
+    assert!(segments(&folder).len() > 3);
+    let batch = store.read(usize::MAX).unwrap();
+    store.acked(batch.records[199].number + 1);
+    store.forget_acked().unwrap();
+    assert!(segments(&folder).is_empty());
+    append(&mut store, &records(200, 1)).unwrap();
+    assert_eq!(read(&mut store), (vec![200], 0));
+    store.sync().unwrap();
+    drop(store);
+    let (mut store, opened) = open(&folder);
+    assert_eq!((opened.records, read(&mut store).0), (1, vec![200]));
+}
+
+#[test]
+fn a_clean_end_puts_what_was_under_way_before_the_rest() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    append(&mut store, &records(3, 50)).unwrap();
+    let batch = store.read(1000).unwrap();
+    // 0 to 2 had never been here, and of those read the first six have been delivered.
+    let mut under_way = records(0, 3);
+    under_way.extend(batch.records[6..].iter().map(|numbered| numbered.record.clone()));
+    store.close(&under_way, 0).unwrap();
+    drop(store);
+    for round in 0..2 {
+        let (mut store, opened) = open(&folder);
+        assert_eq!(opened, Opened { records: 47, maybe_sent: round * 2, torn_bytes: 0 });
+        let expected: Vec<usize> = (0..3).chain(9..53).collect();
+        assert_eq!(store.read(0).unwrap().records.len(), 0);
+        // Some of the head only is read and delivered.
+        let first = store.read(150).unwrap();
+        assert_eq!(first.records.iter().map(|n| index(&n.record)).collect::<Vec<_>>(), expected[..2]);
+        assert_eq!(read(&mut store), (expected[2..].to_vec(), 0));
+        let under_way: Vec<Record> = expected.iter().flat_map(|index| records(*index, 1)).collect();
+        store.close(&under_way, 2).unwrap();
+    }
+    let (mut store, _) = open(&folder);
+    let batch = store.read(usize::MAX).unwrap();
+    store.acked(batch.records[1].number);
+    store.sync().unwrap();
+    drop(store);
+    let (mut store, opened) = open(&folder);
+    assert_eq!((opened.records, opened.maybe_sent), (46, 46));
+    let batch = store.read(usize::MAX).unwrap();
+    assert_eq!(index(&batch.records[0].record), 1);
+    store.acked(batch.records[45].number + 1);
+    store.forget_acked().unwrap();
+    assert!(!folder.path().join("head").exists());
+}
+
+#[test]
+fn beyond_its_limit_the_oldest_go_and_are_told() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    let mut lost = 0;
+    for round in 0..100 {
+        let loss = append(&mut store, &records(round * 10, 10)).unwrap();
+        let (count, first, last) = loss.markets.values().next().copied().unwrap_or_default();
+        assert_eq!((count, first == last), (loss.records, true));
+        lost += loss.records;
+    }
+    let bytes: u64 = segments(&folder).iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert!((MAX_BYTES * 3 / 4..=MAX_BYTES).contains(&bytes), "{bytes}");
+    let (rest, damaged) = read(&mut store);
+    assert_eq!((lost as usize + rest.len(), damaged), (1000, 0));
+    assert_eq!(rest, (lost as usize..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_torn_tail_is_cut() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    append(&mut store, &records(0, 20)).unwrap();
+    drop(store);
+    let path = segments(&folder).pop().unwrap();
+    let position = fs::read(folder.path().join("position")).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let frame = whole.len() / 20;
+    for cut in [1, 5, 12, frame - 1] {
+        fs::write(&path, &whole[..whole.len() - cut]).unwrap();
+        let (mut store, opened) = open(&folder);
+        assert_eq!(opened, Opened { records: 19, maybe_sent: 0, torn_bytes: (frame - cut) as u64 });
+        assert_eq!(read(&mut store), ((0..19).collect(), 0));
+        fs::write(folder.path().join("position"), &position).unwrap();
+    }
+    // New records have new numbers, and nothing is in their way.
+    let (mut store, _) = open(&folder);
+    append(&mut store, &records(100, 1)).unwrap();
+    assert_eq!(read(&mut store).0.last(), Some(&100));
+}
+
+#[test]
+fn damage_costs_what_it_hit_and_nothing_else() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    append(&mut store, &records(0, 20)).unwrap();
+    append(&mut store, &records(20, 40)).unwrap();
+    append(&mut store, &records(60, 40)).unwrap();
+    drop(store);
+    let paths = segments(&folder);
+    assert_eq!(paths.len(), 2);
+    let frame = fs::metadata(&paths[0]).unwrap().len() / 60;
+    let damage = |path: &PathBuf, at: u64| {
+        fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"XX", at).unwrap();
+    };
+    damage(&paths[0], frame * 5 + 40);
+    damage(&paths[0], frame * 8 + 5);
+    damage(&paths[1], 0);
+    let (mut store, opened) = open(&folder);
+    assert_eq!(opened.records, 100);
+    let expected: Vec<usize> = (0..100).filter(|index| ![5, 8, 60].contains(index)).collect();
+    assert_eq!(read(&mut store), (expected, 3));
+    drop(store);
+    // A whole file is gone, and the position too.
+    fs::remove_file(&paths[0]).unwrap();
+    fs::write(folder.path().join("position"), "nonsense").unwrap();
+    let (mut store, opened) = open(&folder);
+    assert_eq!((opened.records, opened.maybe_sent), (40, 40));
+    assert_eq!(read(&mut store), ((61..100).collect(), 1));
+}
+
+#[test]
+fn a_file_that_vanishes_is_counted() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    (0..20).for_each(|round| _ = append(&mut store, &records(round * 10, 10)).unwrap());
+    let gone = &segments(&folder)[1];
+    fs::remove_file(gone).unwrap();
+    let (rest, damaged) = read(&mut store);
+    assert_eq!(rest.len() as u64 + damaged, 200);
+    assert!(damaged > 10 && rest.is_sorted());
+}
+
+#[test]
+fn two_processes_do_not_share_it() {
+    let folder = TempDir::new().unwrap();
+    let (_store, _) = open(&folder);
+    let error = Store::open(folder.path(), MAX_BYTES).unwrap_err();
+    assert!(error.to_string().contains("another producerd has it"), "{error}");
+}
+
+#[test]
+fn copies_of_what_is_under_way_are_for_the_next_run_only() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    append(&mut store, &records(0, 5)).unwrap();
+    assert_eq!(read(&mut store).0.len(), 5);
+    store.append(records(5, 10).iter(), 4).unwrap();
+    store.sync().unwrap();
+    assert_eq!(store.waiting(), 6);
+    assert_eq!(read(&mut store), ((9..15).collect(), 0));
+    store.acked(store.next_number() - 8);
+    store.sync().unwrap();
+    drop(store);
+    let (mut store, opened) = open(&folder);
+    assert_eq!((opened.records, opened.maybe_sent), (8, 8));
+    assert_eq!(read(&mut store), ((7..15).collect(), 0));
+}

@@ -13,7 +13,7 @@ use coinflow_common::config::{self, Loaded, Problems, Table};
 use coinflow_common::logging::LogConfig;
 
 pub(crate) use self::exchange::ExchangeConfig;
-pub(crate) use self::kafka::KafkaConfig;
+pub(crate) use self::kafka::{KafkaConfig, TopicConfig};
 pub(crate) use self::spool::SpoolConfig;
 pub(crate) use self::symbols::{Symbols, load as load_symbols};
 use crate::exchange::exchanges;

@@ -3,6 +3,7 @@
 mod backlog;
 mod counts;
 mod flow;
+mod live;
 mod outbox;
 mod outlet;
 mod producer;

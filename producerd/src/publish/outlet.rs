@@ -15,6 +15,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::backlog::{Backlog, Queued};
 use super::counts::Counts;
 use super::flow::{Failed, Fate, Flow, fate};
+use super::live::Difference;
 use super::outbox::{Record, Waiting};
 use super::producer::Producer;
 use crate::config::KafkaConfig;
@@ -44,6 +45,8 @@ pub(crate) struct Outlet {
     state: Mutex<State>,
     /// Something is watched that is published here.
     is_used: AtomicBool,
+    /// The topic is to be compared with the configuration.
+    is_to_compare: AtomicBool,
     /// Tells the topic thread to look again.
     topic_wanted: Sender<()>,
     /// Tells the spool's thread to look again.
@@ -85,6 +88,8 @@ struct Told {
     /// What had to go from the full spool and has not been told, and when that was done last.
     loss: Loss,
     loss_at: Option<Instant>,
+    /// How the topic differs from the configuration.
+    difference: Option<Difference>,
     /// Why the spool cannot be used.
     spool: Option<String>,
     /// Why records wait.
@@ -150,6 +155,7 @@ impl Outlet {
             headers: headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), insert),
             state: Mutex::new(state),
             is_used: AtomicBool::new(false),
+            is_to_compare: AtomicBool::new(true),
             topic_wanted,
             spool_wanted,
         }
@@ -172,6 +178,38 @@ impl Outlet {
         self.is_used() && !self.lock().flow.is_topic_ready()
     }
 
+    /// Kafka can be reached again, and may have changed meanwhile.
+    pub(super) fn compare_again(&self) {
+        self.is_to_compare.store(true, Ordering::Release);
+        if self.is_used() {
+            _ = self.topic_wanted.try_send(());
+        }
+    }
+
+    /// Whether the topic is to be compared with the configuration now; it is asked once.
+    pub(super) fn take_compare(&self) -> bool {
+        self.is_used() && self.lock().flow.is_topic_ready() && self.is_to_compare.swap(false, Ordering::AcqRel)
+    }
+
+    /// Tells how the topic differs from the configuration, once per change.
+    pub(super) fn compared(&self, difference: Option<Difference>) {
+        let Self { exchange, topic, .. } = self;
+        let told = &mut self.lock().told.difference;
+        if *told == difference {
+            return;
+        }
+        match &difference {
+            Some(Difference { what, commands }) => {
+                log::warn!("topic is not as configured, left as it is exchange={exchange} topic={topic} {what}");
+                for command in commands {
+                    log::warn!("topic would be as configured by exchange={exchange} command={command:?}");
+                }
+            }
+            None => log::info!("topic is as configured exchange={exchange} topic={topic}"),
+        }
+        *told = difference;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic ends the process, so no half-made state is ever seen here.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -187,6 +225,12 @@ impl Outlet {
         let mut state = self.lock();
         state.counts.accepted += 1;
         state.counts.in_flight += 1;
+        // librdkafka has one limit for all topics, and looks at it before compression as well.
+        if (record.value.len() + record.market.as_str().len()) as u64 > self.config.topic.max_message_size {
+            let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+            self.lose(&mut state, record.market.as_str(), None, &error);
+            return;
+        }
         if state.backlog.is_open() {
             let dropped = state.backlog.push(record);
             self.drop_oldest(&mut state, dropped);

@@ -122,8 +122,14 @@ impl Producer {
 
     /// The thread `kafka-poll`: serves delivery reports, hands waiting records on, and watches for a fatal error.
     pub(super) fn run(&self, beat: &Beat, fatal: &mpsc::Sender<String>) {
+        let mut was_up = true;
         while !self.is_stopped() {
             beat.turn();
+            let is_up = self.cluster.is_up();
+            if is_up && !was_up {
+                self.outlets.iter().for_each(|outlet| outlet.compare_again());
+            }
+            was_up = is_up;
             let is_waiting = self.outlets.iter().any(|outlet| outlet.is_waiting());
             self.base.poll(if is_waiting { SHORT_TURN } else { TURN });
             for outlet in &self.outlets {

@@ -9,11 +9,12 @@ use coinflow_common::daemon::Beat;
 use coinflow_common::kafka::Cluster;
 use crossbeam_channel::Receiver;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::live::{Live, difference};
 use super::outlet::Outlet;
 use super::producer::Producer;
 
@@ -53,6 +54,13 @@ impl ClientContext for AdminContext {
     }
 }
 
+/// What asks Kafka for more than records.
+struct Admin {
+    client: AdminClient<AdminContext>,
+    runtime: tokio::runtime::Runtime,
+    options: AdminOptions,
+}
+
 impl Topics {
     pub(super) fn run(self, beat: &Beat) {
         let mut retry = RETRY_MIN;
@@ -61,6 +69,16 @@ impl Topics {
             let waiting = beat.waiting("Kafka");
             let missing: Vec<&Arc<Outlet>> =
                 self.producer.outlets.iter().filter(|outlet| outlet.needs_topic()).collect();
+            for outlet in self.producer.outlets.iter().filter(|outlet| outlet.take_compare()) {
+                match self.live(&outlet.topic) {
+                    Ok(live) => {
+                        let brokers = self.producer.cluster.name();
+                        outlet.compared(difference(&outlet.topic, brokers, &outlet.config.topic, &live));
+                    }
+                    // Its rights may not be ours; publishing needs none of it.
+                    Err(error) => log::info!("topic cannot be compared topic={} err=\"{error}\"", outlet.topic),
+                }
+            }
             if missing.is_empty() {
                 retry = RETRY_MIN;
                 _ = self.wanted.recv();
@@ -121,11 +139,38 @@ impl Topics {
         }
     }
 
-    fn make(&self, outlet: &Outlet) -> Result<(), KafkaError> {
+    fn admin(&self) -> Result<Admin, KafkaError> {
         let mut settings = self.settings.clone();
         settings.set("statistics.interval.ms", "0");
         let context = AdminContext(Arc::clone(&self.producer.cluster));
-        let admin: AdminClient<AdminContext> = settings.create_with_context(context)?;
+        let client = settings.create_with_context(context)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map_err(|_| KafkaError::AdminOp(RDKafkaErrorCode::CriticalSystemResource))?;
+        let options =
+            AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
+        Ok(Admin { client, runtime, options })
+    }
+
+    /// How a topic is.
+    fn live(&self, topic: &str) -> Result<Live, KafkaError> {
+        let metadata = self.producer.client().fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let partitions = found.map_or(0, |found| found.partitions().len() as u64);
+        let Admin { client, runtime, options } = self.admin()?;
+        let results = runtime.block_on(client.describe_configs([&ResourceSpecifier::Topic(topic)], &options))?;
+        let resource = results.into_iter().next().transpose().map_err(KafkaError::AdminOp)?;
+        let number = |name: &str| resource.as_ref()?.get(name)?.value.as_ref()?.parse().ok();
+        Ok(Live {
+            partitions,
+            retention_ms: number("retention.ms"),
+            retention_bytes: number("retention.bytes"),
+            max_message_bytes: number("max.message.bytes"),
+        })
+    }
+
+    fn make(&self, outlet: &Outlet) -> Result<(), KafkaError> {
+        let Admin { client, runtime, options } = self.admin()?;
         let config = &outlet.config.topic;
         let retention = config.retention.as_millis().to_string();
         let retention_bytes = config.retention_size.to_string();
@@ -137,12 +182,7 @@ impl Topics {
             .set("retention.ms", &retention)
             .set("retention.bytes", &retention_bytes)
             .set("max.message.bytes", &max_message_bytes);
-        let options =
-            AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .map_err(|_| KafkaError::AdminOp(RDKafkaErrorCode::CriticalSystemResource))?;
-        let results = runtime.block_on(admin.create_topics([&topic], &options))?;
+        let results = runtime.block_on(client.create_topics([&topic], &options))?;
         match results.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
             Some(Err((_, code))) => Err(KafkaError::AdminOp(code)),

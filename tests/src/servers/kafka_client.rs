@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -96,6 +96,16 @@ impl KafkaClient {
     pub fn wait_topic(&self, topic: &str, partitions: usize, timeout: Duration) -> Result<(), String> {
         let what = format!("{partitions} partitions of {topic}");
         wait_until(timeout, &what, || self.partitions(topic).ok().filter(|found| found.len() == partitions)).map(|_| ())
+    }
+
+    /// Until the topic has so many.
+    pub fn add_partitions(&self, topic: &str, partitions: usize) -> Result<(), String> {
+        let results = self.admin(topic, |client, options| async move {
+            client.create_partitions([&NewPartitions::new(topic, partitions)], &options).await
+        })?;
+        results
+            .into_iter()
+            .try_for_each(|result| result.map(|_| ()).map_err(|(topic, code)| format!("{topic}: {code}")))
     }
 
     pub fn delete_topic(&self, topic: &str) -> Result<(), String> {

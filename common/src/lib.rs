@@ -5,4 +5,6 @@ pub mod daemon;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod logging;
+#[cfg(any(test, feature = "mutate"))]
+pub mod mutate;
 pub mod orderbook;

@@ -20,8 +20,9 @@ use crate::worker::Ended;
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(300);
 /// From the stop signal on: how long polls in flight may take, and when everything has to be over.
 const STOP_POLLS: Duration = Duration::from_secs(1);
-const STOP_ALL: Duration = Duration::from_secs(4);
 const STOP_LOOK: Duration = Duration::from_millis(10);
+/// A disk may be slow.
+const STOP_SPOOL: Duration = Duration::from_secs(15);
 /// When what Kafka has not confirmed is taken back, and how long that may take.
 const STOP_KAFKA: Duration = Duration::from_millis(2500);
 const STOP_TAKE_BACK: Duration = Duration::from_millis(500);
@@ -154,7 +155,7 @@ impl Supervisor {
                     unit.stop();
                     unit.abandon();
                 }
-                self.put_away(Instant::now() + STOP_ALL).await;
+                self.put_away(Instant::now() + STOP_SPOOL).await;
                 self.account();
                 self.leave();
                 Exit::Failed
@@ -243,7 +244,7 @@ impl Supervisor {
         }
         self.publishing.stop_reading();
         until(start + STOP_KAFKA, || Totals::of(&self.units).books.in_flight == 0).await;
-        self.put_away(start + STOP_ALL).await;
+        self.put_away(start + STOP_SPOOL).await;
         self.account();
         self.leave();
     }

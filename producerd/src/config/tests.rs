@@ -498,3 +498,25 @@ fn both_files_tell_their_problems_at_once() {
     let other = folder.path().join("other.toml");
     assert_eq!(problems, format!("{}: cannot be read: No such file or directory (os error 2)", other.display()));
 }
+
+/// Damaged files: understood, or refused with problems that name a line.
+#[test]
+fn damaged_files_are_understood_or_refused() {
+    let shipped = uncommented(&shipped::read("etc/producerd.toml"));
+    let symbols = "interval = \"1s\"\n[upbit]\nsymbols = [\"KRW-*\", \"!KRW-USDT\", { symbol = \"BTC\", interval = \"200ms\" }]\n";
+    let config = default();
+    let (mut good, mut bad) = (0, 0);
+    coinflow_common::mutate::mutate("config", &[shipped.as_bytes(), symbols.as_bytes()], |input| {
+        let text = String::from_utf8_lossy(input);
+        for problems in [parse(&text).err(), parse_symbols(&text, &config).err()] {
+            let Some(problems) = problems else {
+                good += 1;
+                continue;
+            };
+            bad += 1;
+            assert!(problems.iter().count() > 0);
+            assert!(problems.iter().all(|problem| !problem.to_string().contains(char::is_control)), "{problems:?}");
+        }
+    });
+    assert!(good > 0 && bad > 0, "{good} good, {bad} bad");
+}

@@ -2,6 +2,8 @@
 
 mod error;
 mod json;
+#[cfg(test)]
+mod mutation;
 mod rate;
 mod sides;
 mod symbol;

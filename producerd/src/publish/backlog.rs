@@ -50,15 +50,19 @@ impl Backlog {
         self.is_open
     }
 
-    /// Opens with copies of what is on its way, and with what waits, the youngest first.
-    pub(super) fn open(&mut self, copies: impl Iterator<Item = (u64, Record)>, youngest_first: Vec<Record>) {
+    /// Opens with copies of what is on its way, and with what waits, the youngest first: all this comes before what is here.
+    pub(super) fn open(&mut self, copies: Vec<(u64, Record)>, youngest_first: Vec<Record>) {
         self.is_open = true;
-        let copies = copies.map(|(number, record)| Queued { record, copy_of: Some(number) });
-        let fresh = youngest_first.into_iter().rev().map(Queued::new);
-        for queued in copies.chain(fresh) {
+        let copies = copies.into_iter().rev().map(|(number, record)| Queued { record, copy_of: Some(number) });
+        for queued in youngest_first.into_iter().map(Queued::new).chain(copies) {
             self.bytes += queued.record.bytes();
-            self.queue.push_back(queued);
+            self.queue.push_front(queued);
         }
+    }
+
+    /// Whether what comes before the queue would be the next to be written and to be read.
+    pub(super) fn takes_copies(&self) -> bool {
+        self.unread + self.writing == 0
     }
 
     /// Takes a new record; how many of the oldest had to go for it.
@@ -96,8 +100,11 @@ impl Backlog {
         while bytes < bytes_max
             && let Some(queued) = self.pop()
         {
-            bytes += queued.record.bytes();
-            taken.push(queued);
+            // Behind records that are still to be read, copies would be read with them.
+            if self.unread == 0 || queued.copy_of.is_none() {
+                bytes += queued.record.bytes();
+                taken.push(queued);
+            }
         }
         self.writing = taken.len() as u64;
         taken
@@ -159,17 +166,13 @@ impl Backlog {
         self.read.first().copied()
     }
 
-    /// The next record that needs no way over the disk, for nothing is there before it.
-    pub(super) fn pop_direct(&mut self) -> Option<Record> {
-        if !self.is_known || self.unread + self.writing > 0 {
-            return None;
-        }
-        loop {
-            let queued = self.pop()?;
-            if queued.copy_of.is_none() {
-                return Some(queued.record);
-            }
-        }
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// The next record, or copy of one, that needs no way over the disk, for nothing is there before it.
+    pub(super) fn pop_direct(&mut self) -> Option<Queued> {
+        if self.is_known && self.unread + self.writing == 0 { self.pop() } else { None }
     }
 
     /// Closes if nothing is left. Whether it has closed now.
@@ -201,8 +204,8 @@ mod tests {
         assert!(!backlog.close_if_empty());
         backlog.found(0);
         assert!(backlog.close_if_empty() && !backlog.close_if_empty());
-        backlog.open([(17, record(1))].into_iter(), vec![record(3), record(2)]);
         (4..9).for_each(|at| _ = backlog.push(record(at)));
+        backlog.open(vec![(17, record(1))], vec![record(3), record(2)]);
         let taken = backlog.take(3000);
         assert_eq!(times(&taken), [1, 2, 3]);
         assert_eq!((backlog.pop_direct(), backlog.not_written(taken)), (None, 0));
@@ -214,7 +217,7 @@ mod tests {
         backlog.done(Some(0));
         backlog.done(Some(3));
         assert_eq!(backlog.done_before(), Some(1));
-        assert_eq!(backlog.pop_direct().map(|record| record.timestamp), Some(6));
+        assert_eq!(backlog.pop_direct().map(|queued| queued.record.timestamp), Some(6));
         assert!(!backlog.close_if_empty());
         assert_eq!(times(&backlog.take(9000)), [7, 8]);
         backlog.written(0);
@@ -237,6 +240,6 @@ mod tests {
         assert_eq!(taken[0].record.timestamp, 3);
         (0..5).for_each(|at| _ = backlog.push(record(most + 3 + at)));
         assert_eq!(backlog.not_written(taken), 5);
-        assert_eq!(backlog.pop_direct().map(|record| record.timestamp), Some(8));
+        assert_eq!(backlog.pop_direct().map(|queued| queued.record.timestamp), Some(8));
     }
 }

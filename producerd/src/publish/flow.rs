@@ -133,9 +133,28 @@ impl Flow {
         self.outbox.push(record, spooled, now);
     }
 
-    /// Takes the youngest back, unless it is in the spool already.
+    /// Takes the youngest back, unless it is in the spool already, or some that come behind it are on their way.
     pub(super) fn pop_fresh(&mut self) -> Option<Record> {
-        self.outbox.pop_fresh()
+        self.outbox.pop_fresh(self.on_its_way.last_key_value().map(|(number, _)| *number))
+    }
+
+    /// Copies of all that is here and not in the spool, in their order, with their numbers; each once.
+    pub(super) fn copies(&mut self) -> Vec<(u64, Record)> {
+        let all = self.on_its_way.values_mut().chain(self.outbox.iter_mut());
+        let mut copies = Vec::new();
+        for waiting in all.filter(|waiting| waiting.spooled.is_none() && !waiting.is_copied) {
+            waiting.is_copied = true;
+            copies.push((waiting.number, waiting.record.clone()));
+        }
+        copies.sort_by_key(|(number, _)| *number);
+        copies
+    }
+
+    /// The copy of this one did not come into the spool.
+    pub(super) fn was_not_spooled(&mut self, number: u64) {
+        if let Some(waiting) = self.on_its_way.get_mut(&number).or_else(|| self.outbox.get_mut(number)) {
+            waiting.is_copied = false;
+        }
     }
 
     /// Gives up what is on its way.
@@ -447,6 +466,22 @@ mod tests {
         assert_eq!(rig.send(9), [0; 0]);
         rig.deliver(0);
         assert_eq!(rig.send(9), [1, 2]);
+    }
+
+    #[test]
+    fn what_came_back_before_others_is_copied_and_not_taken_out() {
+        let mut rig = Rig::new(6);
+        rig.send(4);
+        rig.fail(0, Fate::Again);
+        rig.fail(1, Fate::Again);
+        // 2 and 3 are still on their way, and 4 and 5 wait behind them.
+        assert!(rig.flow.pop_fresh().is_some() && rig.flow.pop_fresh().is_some());
+        assert_eq!(rig.flow.pop_fresh(), None);
+        let numbers = |copies: Vec<(u64, Record)>| copies.into_iter().map(|(number, _)| number).collect::<Vec<_>>();
+        assert_eq!(numbers(rig.flow.copies()), [0, 1, 2, 3]);
+        rig.flow.was_not_spooled(1);
+        assert!(rig.flow.was_spooled(2, 77));
+        assert_eq!(numbers(rig.flow.copies()), [1]);
     }
 
     #[test]

@@ -166,6 +166,7 @@ impl Publishing {
 
     /// Takes back what Kafka has not confirmed.
     pub(crate) fn take_back(&self) {
+        self.outlets.iter().for_each(|outlet| outlet.stop_sending());
         self.producers.iter().for_each(|(producer, _)| producer.take_back());
     }
 

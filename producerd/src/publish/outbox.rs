@@ -27,6 +27,8 @@ pub(super) struct Waiting {
     pub(super) spooled: Option<u64>,
     /// Since when it waits here.
     pub(super) since: Instant,
+    /// A copy of it is on its way to the spool.
+    pub(super) is_copied: bool,
 }
 
 impl Record {
@@ -56,7 +58,7 @@ impl Outbox {
     /// Appends a record.
     pub(super) fn push(&mut self, record: Record, spooled: Option<u64>, now: Instant) {
         self.bytes += record.bytes();
-        self.waiting.push_back(Waiting { record, number: self.next_number, spooled, since: now });
+        self.waiting.push_back(Waiting { record, number: self.next_number, spooled, since: now, is_copied: false });
         self.next_number += 1;
     }
 
@@ -74,9 +76,14 @@ impl Outbox {
         self.waiting.get_mut(place)
     }
 
-    /// Takes the youngest out, unless it is in the spool already.
-    pub(super) fn pop_fresh(&mut self) -> Option<Record> {
-        self.waiting.back().filter(|waiting| waiting.spooled.is_none())?;
+    /// All that waits, in its order.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Waiting> {
+        self.waiting.iter_mut()
+    }
+
+    /// Takes the youngest out, unless it is in the spool already, or comes before another number.
+    pub(super) fn pop_fresh(&mut self, above: Option<u64>) -> Option<Record> {
+        self.waiting.back().filter(|waiting| waiting.spooled.is_none() && above < Some(waiting.number))?;
         let waiting = self.waiting.pop_back()?;
         self.bytes -= waiting.record.bytes();
         Some(waiting.record)
@@ -132,8 +139,9 @@ mod tests {
         let mut outbox = filled(2);
         outbox.push(record(), Some(7), Instant::now());
         outbox.push(record(), None, Instant::now());
-        assert!(outbox.pop_fresh().is_some());
-        assert_eq!(outbox.pop_fresh(), None);
+        assert_eq!(outbox.pop_fresh(Some(3)), None);
+        assert!(outbox.pop_fresh(Some(2)).is_some());
+        assert_eq!(outbox.pop_fresh(None), None);
         assert_eq!((outbox.len(), outbox.bytes), (3, 300));
     }
 

@@ -30,6 +30,8 @@ const READ_AHEAD_BYTES: usize = 1 << 20;
 const WRITE_BYTES: usize = 512 << 10;
 /// What is written at once.
 const WRITE_BYTES_MAX: usize = 1 << 20;
+/// Books wait so long for the spool to be opened.
+const OPEN_MAX: Duration = Duration::from_secs(5);
 /// Records handed to librdkafka under one lock.
 const DRAIN_MAX: usize = 256;
 /// The log tells at most so often that books go into the spool.
@@ -45,6 +47,7 @@ pub(crate) struct Outlet {
     state: Mutex<State>,
     /// Something is watched that is published here.
     is_used: AtomicBool,
+    made_at: Instant,
     /// The topic is to be compared with the configuration.
     is_to_compare: AtomicBool,
     /// Tells the topic thread to look again.
@@ -65,11 +68,13 @@ struct State {
 }
 
 /// How far the end has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
     No,
     /// Nothing more is read from the spool.
     Near,
+    /// Nothing more is handed to librdkafka, which gives back what it has.
+    TakingBack,
     /// What is left is to be put into the spool.
     Here,
     /// And that is over.
@@ -144,7 +149,7 @@ impl Outlet {
             counts: Counts::default(),
             taken_back: Vec::new(),
             end: End::No,
-            told: Told::default(),
+            told: Told { spooling: Some(Instant::now()), ..Told::default() },
         };
         let headers = [(HEADER_SCHEMA, SCHEMA), (HEADER_EXCHANGE, exchange.as_str()), (HEADER_PRODUCER, producer)];
         let insert = |all: OwnedHeaders, (key, value): &(&str, &str)| all.insert(Header { key, value: Some(*value) });
@@ -155,6 +160,7 @@ impl Outlet {
             headers: headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), insert),
             state: Mutex::new(state),
             is_used: AtomicBool::new(false),
+            made_at: Instant::now(),
             is_to_compare: AtomicBool::new(true),
             topic_wanted,
             spool_wanted,
@@ -252,19 +258,24 @@ impl Outlet {
         _ = self.spool_wanted.try_send(());
     }
 
-    /// Lets books go into the spool if they wait too long, or are too many.
+    /// Lets books go into the spool if they wait too long, or are too many; and copies of those on their way with them.
     fn open_if_stuck(&self, state: &mut State, now: Instant) {
         let is_long = state.flow.waits_since().is_some_and(|since| now.saturating_duration_since(since) >= WAIT_MAX);
-        if state.backlog.is_open() || !(is_long || state.flow.waiting_bytes() > OUTBOX_BYTES_MAX) {
+        if !state.backlog.takes_copies() || !(is_long || state.flow.waiting_bytes() > OUTBOX_BYTES_MAX) {
             return;
         }
-        let fresh: Vec<Record> = std::iter::from_fn(|| state.flow.pop_fresh()).collect();
-        if fresh.is_empty() {
+        let mut fresh = Vec::new();
+        if !state.backlog.is_open() {
+            fresh.extend(std::iter::from_fn(|| state.flow.pop_fresh()));
+        }
+        let copies = state.flow.copies();
+        if fresh.is_empty() && copies.is_empty() {
             return;
         }
-        let on_its_way = state.flow.on_its_way().values().filter(|waiting| waiting.spooled.is_none());
-        let copies = on_its_way.map(|waiting| (waiting.number, waiting.record.clone()));
         state.backlog.open(copies, fresh);
+        if state.told.spooling.is_some() {
+            return;
+        }
         state.told.spooling = Some(now);
         self.want_spool();
     }
@@ -274,15 +285,23 @@ impl Outlet {
         loop {
             let now = Instant::now();
             let mut state = self.lock();
+            if !state.backlog.is_known() && now.saturating_duration_since(self.made_at) >= OPEN_MAX {
+                // A disk that does not answer is no reason to hold books back.
+                state.backlog.found(0);
+            }
             for _ in 0..DRAIN_MAX {
                 if self.send_next(&mut state, producer, now) {
                     continue;
                 }
-                if state.flow.waiting() == 0
+                if state.end <= End::Near
+                    && state.flow.waiting() == 0
                     && state.flow.is_flowing(now)
-                    && let Some(record) = state.backlog.pop_direct()
+                    && let Some(Queued { record, copy_of }) = state.backlog.pop_direct()
                 {
-                    state.flow.push(record, None, now);
+                    match copy_of {
+                        None => state.flow.push(record, None, now),
+                        Some(number) => state.flow.was_not_spooled(number),
+                    }
                     continue;
                 }
                 self.close_or_open(&mut state, now);
@@ -318,6 +337,9 @@ impl Outlet {
 
     /// Hands a record to librdkafka. False if none waits, or none may go now.
     fn send_next(self: &Arc<Self>, state: &mut State, producer: &Producer, now: Instant) -> bool {
+        if state.end > End::Near {
+            return false;
+        }
         let Some(Waiting { record, number, spooled, .. }) = state.flow.front(now) else { return false };
         let spooled = *spooled;
         let ticket = Ticket { outlet: Arc::clone(self), number: *number };
@@ -370,10 +392,8 @@ impl Outlet {
         let is_spooled = state.flow.on_its_way().get(&number).is_some_and(|waiting| waiting.spooled.is_some());
         match state.flow.failed(now, fate(code), number) {
             None => {}
-            Some(Failed::Pending(waiting)) => {
-                let maybe_delivered = code == RDKafkaErrorCode::PurgeInflight;
-                state.taken_back.push((waiting, maybe_delivered));
-            }
+            // One in librdkafka's queue may have been sent before, and be there for a retry.
+            Some(Failed::Pending(waiting)) => state.taken_back.push((waiting, true)),
             Some(Failed::Lost(Waiting { record, spooled, .. })) => {
                 self.lose(&mut state, record.market.as_str(), spooled, error);
             }
@@ -442,14 +462,16 @@ impl Outlet {
     pub(super) fn take_for_spool(&self) -> Vec<Queued> {
         let now = Instant::now();
         let mut state = self.lock();
-        if !state.backlog.is_open() || (state.backlog.unread() == 0 && state.flow.is_flowing(now)) {
+        let is_new = now.saturating_duration_since(self.made_at) < WAIT_MAX;
+        let is_soon = state.backlog.unread() == 0 && (is_new || state.flow.is_flowing(now));
+        if !state.backlog.is_open() || is_soon {
             return Vec::new();
         }
         state.backlog.take(WRITE_BYTES_MAX)
     }
 
     /// The records have these numbers in the spool, from `first` on.
-    pub(super) fn written(&self, taken: &[Queued], first: u64, loss: Loss) {
+    pub(super) fn written(&self, taken: &[Queued], first: u64) {
         let now = Instant::now();
         let mut state = self.lock();
         let mut copies = 0;
@@ -465,12 +487,31 @@ impl Outlet {
         }
         state.backlog.written(copies);
         state.counts.spooled(taken.len() as u64 - copies);
-        self.gone(&mut state, loss.records);
-        self.tell_loss(&mut state, loss, now);
-        if state.told.spooling_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_INTERVAL) {
+        // Once for each time, and not for each of many short ones.
+        let is_time = state.told.spooling_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_INTERVAL);
+        if is_time && state.told.spooling_at < state.told.spooling {
             let Self { exchange, topic, .. } = self;
             log::warn!("books wait in the spool until Kafka takes them exchange={exchange} topic={topic}");
             state.told.spooling_at = Some(now);
+        }
+    }
+
+    /// These had to go from the full spool.
+    pub(super) fn lost_in_spool(&self, loss: Loss) {
+        if loss.records > 0 {
+            let mut state = self.lock();
+            self.gone(&mut state, loss.records);
+            self.tell_loss(&mut state, loss, Instant::now());
+        }
+    }
+
+    /// Nothing of what should be in the spool is there.
+    pub(super) fn spool_is_gone(&self) {
+        let mut state = self.lock();
+        let unread = state.backlog.unread();
+        if unread > 0 {
+            log::error!("books in the spool are gone exchange={} count={unread}", self.exchange);
+            self.gone(&mut state, unread);
         }
     }
 
@@ -521,7 +562,7 @@ impl Outlet {
     }
 
     pub(super) fn opened(&self, opened: &Opened) {
-        let Opened { records, maybe_sent, torn_bytes } = *opened;
+        let Opened { records, maybe_sent, torn_bytes, missing } = *opened;
         let exchange = &self.exchange;
         if torn_bytes > 0 {
             log::warn!("the spool's end was not written whole and has been cut exchange={exchange} bytes={torn_bytes}");
@@ -532,8 +573,12 @@ impl Outlet {
             );
             self.set_used();
         }
+        if missing > 0 {
+            log::error!("books in the spool cannot be read exchange={exchange} count={missing}");
+        }
         let mut state = self.lock();
-        state.counts.taken_over += records;
+        state.counts.taken_over += records + missing;
+        state.counts.dropped += missing;
         state.counts.spooled += records;
         state.backlog.found(records);
         state.told.spooling = (records > 0).then(Instant::now);
@@ -581,6 +626,11 @@ impl Outlet {
         self.lock().end = End::Near;
     }
 
+    /// librdkafka is about to give back what it has: what comes behind that must not go out now.
+    pub(super) fn stop_sending(&self) {
+        self.lock().end = End::TakingBack;
+    }
+
     /// Records that librdkafka has.
     pub(super) fn on_its_way(&self) -> u64 {
         self.lock().flow.on_its_way().len() as u64
@@ -620,20 +670,23 @@ impl Outlet {
         Rest { under_way, maybe_delivered, queued, spooled }
     }
 
-    /// The rest is in the spool.
-    pub(super) fn rest_is_kept(&self, rest: &Rest, loss: Loss) {
+    /// What was queued lies behind all that is in the spool.
+    pub(super) fn queued_is_kept(&self, rest: &Rest) {
         let mut state = self.lock();
-        state.told.loss_at = None;
         state.backlog.written(0);
-        state.counts.spooled((rest.under_way.len() + rest.queued.len()) as u64 - rest.spooled);
-        self.gone(&mut state, loss.records);
-        self.tell_loss(&mut state, loss, Instant::now());
-        state.end = End::Over;
+        state.counts.spooled(rest.queued.len() as u64);
     }
 
-    pub(super) fn rest_is_lost(&self, error: &std::io::Error) {
+    /// What was under way comes first in the next run.
+    pub(super) fn under_way_is_kept(&self, rest: &Rest) {
+        self.lock().counts.spooled(rest.under_way.len() as u64 - rest.spooled);
+    }
+
+    /// All that could be kept is.
+    pub(super) fn ends(&self) {
         let mut state = self.lock();
-        self.spool_fails(&mut state, error);
+        state.told.loss_at = None;
+        self.tell_loss(&mut state, Loss::default(), Instant::now());
         state.end = End::Over;
     }
 

@@ -26,11 +26,13 @@ pub(super) struct Reader {
     start: usize,
     /// Where the buffer ends in the file.
     read: u64,
+    /// Where the file ends, if that is before where it should.
+    end: u64,
 }
 
 impl Reader {
     pub(super) fn new(file: File, first: u64) -> Self {
-        Self { first, file, buffer: Vec::new(), start: 0, read: 0 }
+        Self { first, file, buffer: Vec::new(), start: 0, read: 0, end: u64::MAX }
     }
 
     /// Up to where the file has been understood.
@@ -42,6 +44,7 @@ impl Reader {
     pub(super) fn next(&mut self, limit: u64) -> io::Result<Option<Found>> {
         loop {
             let rest = &self.buffer[self.start..];
+            let limit = limit.min(self.end);
             let left = limit.saturating_sub(self.position());
             if left == 0 {
                 return Ok(None);
@@ -71,11 +74,17 @@ impl Reader {
         let before = self.buffer.len();
         self.buffer.resize(before + more, 0);
         let result = self.file.read_exact_at(&mut self.buffer[before..], self.read);
-        if result.is_err() {
-            self.buffer.truncate(before);
-        } else {
-            self.read += more as u64;
+        match result {
+            Ok(()) => self.read += more as u64,
+            Err(error) => {
+                self.buffer.truncate(before);
+                if error.kind() != io::ErrorKind::UnexpectedEof {
+                    return Err(error);
+                }
+                // Somebody has cut it.
+                self.end = self.file.metadata()?.len().max(self.read);
+            }
         }
-        result
+        Ok(())
     }
 }

@@ -94,6 +94,8 @@ pub(crate) struct Opened {
     pub(crate) maybe_sent: u64,
     /// Bytes of a record that was not written to its end.
     pub(crate) torn_bytes: u64,
+    /// Records that were known to be there and are not any more.
+    pub(crate) missing: u64,
 }
 
 /// What reading gave.
@@ -113,6 +115,12 @@ pub(crate) struct Store {
     position_file: File,
     position: Position,
     written_position: Position,
+    /// Up to where the last run may have sent what is here.
+    maybe_sent_before: u64,
+    /// Something was appended since the last sync.
+    is_dirty: bool,
+    /// What had to go and has not been taken note of.
+    loss: Loss,
     segments: VecDeque<Segment>,
     /// The last segment, if it is of this run.
     active: Option<File>,
@@ -138,7 +146,12 @@ impl Store {
     }
 
     fn open_folder(folder: &Path, max_bytes: u64) -> io::Result<(Self, Opened)> {
-        fs::create_dir_all(folder)?;
+        if !folder.exists() {
+            fs::create_dir_all(folder)?;
+            if let Some(parent) = folder.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+        }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "another producerd has it"))?;
@@ -154,8 +167,8 @@ impl Store {
             }
         }
         segments.sort_by_key(|segment| segment.first);
-        let oldest = segments.first().map(|segment| segment.first);
-        let position = Position::read(&position_file, oldest)?;
+        let is_new = segments.is_empty() && !folder.join(HEAD).exists();
+        let position = Position::read(&position_file, is_new)?;
         let mut store = Self {
             folder: folder.to_owned(),
             max_bytes,
@@ -163,6 +176,9 @@ impl Store {
             position_file,
             position,
             written_position: position,
+            maybe_sent_before: position.reserved,
+            is_dirty: false,
+            loss: Loss::default(),
             segments: segments.into(),
             active: None,
             end: position.next_number,
@@ -172,16 +188,16 @@ impl Store {
             head_end: None,
         };
         let torn_bytes = store.cut_tail()?;
-        store.read_head()?;
+        let missing = store.read_head()?;
         store.forget_acked()?;
         store.next = store.next.max(store.segments.front().map_or(store.end, |segment| segment.first));
         if store.position_file.metadata()?.len() == 0 {
-            store.write_position_anyway()?;
+            store.write_position()?;
             File::open(folder)?.sync_all()?;
         }
         let records = store.waiting();
         let maybe_sent = store.position.reserved.min(store.end).saturating_sub(store.position.acked).min(records);
-        Ok((store, Opened { records, maybe_sent, torn_bytes }))
+        Ok((store, Opened { records, maybe_sent, torn_bytes, missing }))
     }
 
     /// Records that have not been read.
@@ -212,13 +228,19 @@ impl Store {
         if let Some(last) = self.segments.back_mut() {
             last.bytes = good;
         }
+        if good == 0 {
+            // The next one may have its name.
+            remove(&path)?;
+            self.segments.pop_back();
+        }
         Ok(torn)
     }
 
-    fn read_head(&mut self) -> io::Result<()> {
+    /// Reads the head, if there is one; how many records of it are missing.
+    fn read_head(&mut self) -> io::Result<u64> {
         let file = match File::open(self.folder.join(HEAD)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             Err(error) => return Err(error),
         };
         let bytes = file.metadata()?.len();
@@ -231,25 +253,28 @@ impl Store {
                 self.head.push_back(numbered);
             }
         }
+        self.next = self.next.max(self.position.head_end);
+        self.end = self.end.max(self.next);
         self.head_end = Some(self.next);
-        Ok(())
+        let should = self.position.head_end.saturating_sub(self.position.acked);
+        Ok(if self.position.acked == 0 { 0 } else { should.saturating_sub(self.head.len() as u64) })
     }
 
-    /// Appends records, and makes room for them if the spool is full: what had to go. The first `sent` of them are on their
-    /// way to Kafka already and are not to be read; all that is in the spool has been read then.
+    /// Appends records, and makes room for them if the spool is full. The first `sent` of them are on their way to Kafka already
+    /// and are not to be read; all that is in the spool has been read then.
     ///
     /// # Errors
     /// What the system says; then nothing was appended.
-    pub(crate) fn append<'a>(&mut self, records: impl Iterator<Item = &'a Record>, sent: usize) -> io::Result<Loss> {
+    pub(crate) fn append<'a>(&mut self, records: impl Iterator<Item = &'a Record>, sent: usize) -> io::Result<()> {
         let (mut bytes, mut end) = (Vec::new(), self.end);
         for record in records {
             frame::encode(end, record, &mut bytes);
             end += 1;
         }
         if bytes.is_empty() {
-            return Ok(Loss::default());
+            return Ok(());
         }
-        let loss = self.make_room(bytes.len() as u64)?;
+        self.make_room(bytes.len() as u64)?;
         let segment_max = (self.max_bytes / SEGMENTS).min(SEGMENT_BYTES_MAX);
         if self.active.is_some() && self.segments.back().is_some_and(|last| last.bytes >= segment_max) {
             self.sync()?;
@@ -260,8 +285,12 @@ impl Store {
             None => {
                 let mut options = OpenOptions::new();
                 let file = options.create(true).truncate(true).write(true).open(self.segment_path(self.end))?;
-                self.segments.push_back(Segment { first: self.end, bytes: 0 });
                 File::open(&self.folder)?.sync_all()?;
+                // An earlier try may have come so far.
+                if self.segments.back().is_some_and(|last| last.first == self.end) {
+                    self.segments.pop_back();
+                }
+                self.segments.push_back(Segment { first: self.end, bytes: 0 });
                 self.active.insert(file)
             }
         };
@@ -271,6 +300,7 @@ impl Store {
             _ = file.set_len(before);
             return Err(error);
         }
+        self.is_dirty = true;
         if sent > 0 {
             self.next = self.end + sent as u64;
             self.position.reserved = self.position.reserved.max(self.next);
@@ -279,23 +309,37 @@ impl Store {
         if let Some(last) = self.segments.back_mut() {
             last.bytes += bytes.len() as u64;
         }
-        Ok(loss)
+        Ok(())
+    }
+
+    /// What had to go since the last call.
+    pub(crate) fn take_loss(&mut self) -> Loss {
+        std::mem::take(&mut self.loss)
+    }
+
+    /// Whether something is not yet safe from a power loss.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.is_dirty || self.is_position_dirty()
     }
 
     /// What was appended survives the machine from now on, and so does the position.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        if let Some(file) = &self.active {
-            file.sync_data()?;
+        if self.is_dirty {
+            if let Some(file) = &self.active {
+                file.sync_data()?;
+            }
+            self.is_dirty = false;
         }
-        self.write_position()
+        if self.is_position_dirty() { self.write_position() } else { Ok(()) }
+    }
+
+    fn is_position_dirty(&self) -> bool {
+        let (Position { acked, reserved, .. }, written) = (self.position, self.written_position);
+        (acked, reserved) != (written.acked, written.reserved)
     }
 
     fn write_position(&mut self) -> io::Result<()> {
         self.position.next_number = self.end;
-        if self.position == self.written_position { Ok(()) } else { self.write_position_anyway() }
-    }
-
-    fn write_position_anyway(&mut self) -> io::Result<()> {
         self.position_file.write_all_at(&self.position.encode(), 0)?;
         self.position_file.sync_data()?;
         self.written_position = self.position;
@@ -308,8 +352,12 @@ impl Store {
     /// What the system says; nothing has been read then.
     pub(crate) fn read(&mut self, bytes_max: usize) -> io::Result<Batch> {
         let (mut batch, mut bytes) = (Batch::default(), 0);
-        while bytes < bytes_max && self.waiting() > 0 {
-            match self.reserve().and_then(|()| self.read_next(&mut batch.damaged)) {
+        // That the position cannot be written is no reason to keep records; the next sync tells.
+        if self.reserve().is_err() {
+            self.position.reserved = self.position.reserved.max(self.next + RESERVED);
+        }
+        while bytes < bytes_max && batch.records.len() < RESERVED as usize && self.waiting() > 0 {
+            match self.read_next(&mut batch.damaged) {
                 Ok(Some(numbered)) => {
                     bytes += numbered.record.value.len();
                     batch.records.push(numbered);
@@ -324,10 +372,11 @@ impl Store {
     }
 
     fn reserve(&mut self) -> io::Result<()> {
-        if self.next < self.position.reserved {
+        // A batch has no more records than are reserved here.
+        if self.next + RESERVED <= self.written_position.reserved {
             return Ok(());
         }
-        self.position.reserved = self.next + RESERVED;
+        self.position.reserved = self.position.reserved.max(self.next + 2 * RESERVED);
         self.write_position()
     }
 
@@ -340,39 +389,42 @@ impl Store {
 
     fn read_segment(&mut self, damaged: &mut u64) -> io::Result<Option<Numbered>> {
         let place = self.segments.partition_point(|segment| segment.first <= self.next).saturating_sub(1);
-        let Some(segment) = self.segments.get(place) else {
-            *damaged += self.end - self.next;
-            self.next = self.end;
-            return Ok(None);
+        let Some(Segment { first, bytes }) = self.segments.get(place) else {
+            return Ok(self.give_up(self.end, damaged));
         };
-        let (first, bytes) = (segment.first, segment.bytes);
+        let (first, bytes) = (*first, *bytes);
         let end = self.segments.get(place + 1).map_or(self.end, |segment| segment.first);
-        let reader = match self.reader.as_mut().filter(|reader| reader.first == first) {
-            Some(reader) => reader,
-            None => match File::open(self.segment_path(first)) {
-                Ok(file) => self.reader.insert(Reader::new(file, first)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    *damaged += end - self.next;
-                    self.next = end;
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        match reader.next(bytes)? {
-            Some(Found::Record(numbered)) if (self.next..end).contains(&numbered.number) => {
+        match self.read_file(first, bytes) {
+            Ok(Some(Found::Record(numbered))) if (self.next..end).contains(&numbered.number) => {
                 *damaged += numbered.number - self.next;
                 self.next = numbered.number + 1;
                 Ok(Some(numbered))
             }
             // From before what is to be read, or what damage lets look like a record.
-            Some(_) => Ok(None),
-            None => {
-                *damaged += end - self.next;
-                self.next = end;
-                Ok(None)
-            }
+            Ok(Some(_)) => Ok(None),
+            Ok(None) => Ok(self.give_up(end, damaged)),
+            Err(error) if is_passing(&error) => Err(error),
+            // A file that is gone, may not be read, or lies on a bad sector keeps nobody from what is behind it.
+            Err(_) => Ok(self.give_up(end, damaged)),
         }
+    }
+
+    fn read_file(&mut self, first: u64, bytes: u64) -> io::Result<Option<Found>> {
+        let reader = match self.reader.as_mut().filter(|reader| reader.first == first) {
+            Some(reader) => reader,
+            None => {
+                let file = File::open(self.segment_path(first))?;
+                self.reader.insert(Reader::new(file, first))
+            }
+        };
+        reader.next(bytes)
+    }
+
+    /// Nothing can be read any more up to this number.
+    fn give_up(&mut self, end: u64, damaged: &mut u64) -> Option<Numbered> {
+        *damaged += end - self.next;
+        self.next = end;
+        None
     }
 
     /// The number that the next record to be written will have.
@@ -419,25 +471,20 @@ impl Store {
     }
 
     /// Lets the oldest segments go until so many bytes have room.
-    fn make_room(&mut self, bytes: u64) -> io::Result<Loss> {
-        let mut loss = Loss::default();
+    fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         while self.bytes() + bytes > self.max_bytes && !self.segments.is_empty() {
             let end = self.front_end();
-            if end > self.next {
-                let lost = end - self.next;
-                let before = loss.records;
-                // Read once more, to tell what it is that goes.
-                while self.next < end {
-                    let mut damaged = 0;
-                    if let Some(numbered) = self.read_segment(&mut damaged)? {
-                        loss.add(&numbered.record);
-                    }
+            // Read once more, to tell what it is that goes.
+            while self.next < end {
+                let mut damaged = 0;
+                if let Some(numbered) = self.read_segment(&mut damaged)? {
+                    self.loss.add(&numbered.record);
                 }
-                loss.records = before + lost;
+                self.loss.records += damaged;
             }
             self.remove_front()?;
         }
-        Ok(loss)
+        Ok(())
     }
 
     fn bytes(&self) -> u64 {
@@ -450,11 +497,18 @@ impl Store {
         let unread: Vec<Record> = self.head.drain(..).map(|numbered| numbered.record).collect();
         let count = (under_way.len() + unread.len()) as u64;
         let first = self.next - count;
-        let mut bytes = Vec::new();
-        for (number, record) in (first..).zip(under_way.iter().chain(&unread)) {
-            frame::encode(number, record, &mut bytes);
-        }
+        // What the run before may have sent may still be here.
+        let before = if self.maybe_sent_before > self.next { self.maybe_sent_before } else { 0 };
+        let reserved = before.max(first + maybe_sent as u64);
         if count > 0 {
+            let mut bytes = Vec::new();
+            for (number, record) in (first..).zip(under_way.iter().chain(&unread)) {
+                frame::encode(number, record, &mut bytes);
+            }
+            // Ahead of the head, so that none of it counts as delivered whenever the process ends.
+            self.position.acked = self.position.acked.min(first);
+            self.position.head_end = self.next;
+            self.write_position()?;
             let path = self.folder.join("head.new");
             let mut file = File::create(&path)?;
             file.write_all(&bytes)?;
@@ -463,10 +517,18 @@ impl Store {
             File::open(&self.folder)?.sync_all()?;
             self.head_end = Some(self.next);
         }
-        self.position = Position { acked: first, reserved: first + maybe_sent as u64, next_number: self.end };
         self.sync()?;
+        self.position = Position { acked: first, reserved, ..self.position };
+        self.write_position()?;
         self.forget_acked()
     }
+}
+
+/// Whether the same call may do better in a while.
+fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
+    passing.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::frame::tests::record;
+use super::position::Position;
 use super::*;
 use crate::publish::Record;
 
@@ -20,7 +21,8 @@ fn open(folder: &TempDir) -> (Store, Opened) {
 }
 
 fn append(store: &mut Store, records: &[Record]) -> std::io::Result<Loss> {
-    store.append(records.iter(), 0)
+    store.append(records.iter(), 0)?;
+    Ok(store.take_loss())
 }
 
 fn index(record: &Record) -> usize {
@@ -57,7 +59,7 @@ fn what_goes_in_comes_out_in_order_and_over_restarts() {
     drop(store);
     let (mut store, opened) = open(&folder);
     // What was reserved is more than what was read.
-    assert_eq!(opened, Opened { records: 106, maybe_sent: 106, torn_bytes: 0 });
+    assert_eq!(opened, Opened { records: 106, maybe_sent: 106, torn_bytes: 0, missing: 0 });
     assert_eq!(read(&mut store), ((4..110).collect(), 0));
     append(&mut store, &records(110, 10)).unwrap();
     assert_eq!(read(&mut store), ((110..120).collect(), 0));
@@ -96,7 +98,7 @@ fn a_clean_end_puts_what_was_under_way_before_the_rest() {
     drop(store);
     for round in 0..2 {
         let (mut store, opened) = open(&folder);
-        assert_eq!(opened, Opened { records: 47, maybe_sent: round * 2, torn_bytes: 0 });
+        assert_eq!(opened, Opened { records: 47, maybe_sent: round * 2, torn_bytes: 0, missing: 0 });
         let expected: Vec<usize> = (0..3).chain(9..53).collect();
         assert_eq!(store.read(0).unwrap().records.len(), 0);
         // Some of the head only is read and delivered.
@@ -151,7 +153,7 @@ fn a_torn_tail_is_cut() {
     for cut in [1, 5, 12, frame - 1] {
         fs::write(&path, &whole[..whole.len() - cut]).unwrap();
         let (mut store, opened) = open(&folder);
-        assert_eq!(opened, Opened { records: 19, maybe_sent: 0, torn_bytes: (frame - cut) as u64 });
+        assert_eq!(opened, Opened { records: 19, maybe_sent: 0, torn_bytes: (frame - cut) as u64, missing: 0 });
         assert_eq!(read(&mut store), ((0..19).collect(), 0));
         fs::write(folder.path().join("position"), &position).unwrap();
     }
@@ -227,4 +229,123 @@ fn copies_of_what_is_under_way_are_for_the_next_run_only() {
     let (mut store, opened) = open(&folder);
     assert_eq!((opened.records, opened.maybe_sent), (8, 8));
     assert_eq!(read(&mut store), ((7..15).collect(), 0));
+}
+
+/// A damaged folder can always be opened, gives no record that was not in it, and takes new ones.
+#[test]
+fn a_damaged_spool_gives_what_is_whole() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    append(&mut store, &records(0, 10)).unwrap();
+    store.read(500).unwrap();
+    store.sync().unwrap();
+    drop(store);
+    let segment = segments(&folder).pop().unwrap();
+    let (bytes, position) = (fs::read(&segment).unwrap(), fs::read(folder.path().join("position")).unwrap());
+    let mut at = 0;
+    coinflow_common::mutate::mutate("spool", &[&bytes, &position], |input| {
+        at += 1;
+        // The one or the other, or both.
+        fs::write(&segment, if at % 3 == 0 { &bytes } else { input }).unwrap();
+        fs::write(folder.path().join("position"), if at % 3 == 1 { &position[..] } else { input }).unwrap();
+        let (mut store, opened) = open(&folder);
+        let (read, damaged) = read(&mut store);
+        assert!(read.len() as u64 + damaged == opened.records, "{} and {damaged} of {opened:?}", read.len());
+        assert!(read.iter().all(|index| *index < 10) && read.is_sorted(), "{read:?}");
+        append(&mut store, &records(100, 1)).unwrap();
+        assert_eq!(self::read(&mut store), (vec![100], 0));
+        drop(store);
+        segments(&folder).iter().filter(|path| **path != segment).for_each(|path| fs::remove_file(path).unwrap());
+    });
+}
+
+/// A full disk lets a file be made, and nothing be written into it.
+#[test]
+fn an_empty_segment_is_in_nobodys_way() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    append(&mut store, &records(0, 5)).unwrap();
+    fs::write(folder.path().join(format!("{:020}.spool", store.end())), "").unwrap();
+    store.sync().unwrap();
+    drop(store);
+    let (mut store, opened) = open(&folder);
+    assert_eq!(opened.records, 5);
+    append(&mut store, &records(5, 5)).unwrap();
+    let batch = store.read(450).unwrap();
+    store.acked(batch.records[4].number + 1);
+    store.forget_acked().unwrap();
+    assert_eq!(read(&mut store), ((5..10).collect(), 0));
+}
+
+#[test]
+fn a_head_survives_the_loss_of_the_position_and_its_own_damage_is_counted() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    store.close(&records(0, 10), 3).unwrap();
+    drop(store);
+    let [head, position] = ["head", "position"].map(|name| folder.path().join(name));
+    let (whole, good) = (fs::read(&head).unwrap(), fs::read(&position).unwrap());
+    fs::write(&position, "nonsense").unwrap();
+    let (mut store, opened) = open(&folder);
+    assert_eq!(opened, Opened { records: 10, maybe_sent: 10, torn_bytes: 0, missing: 0 });
+    assert_eq!(read(&mut store), ((0..10).collect(), 0));
+    append(&mut store, &records(10, 2)).unwrap();
+    assert_eq!(read(&mut store), (vec![10, 11], 0));
+    drop(store);
+    segments(&folder).iter().for_each(|path| fs::remove_file(path).unwrap());
+    for (at, missing) in [(whole.len() / 20, vec![0]), (whole.len() - 5, vec![9])] {
+        let mut bad = whole.clone();
+        bad[at] ^= 1;
+        fs::write(&head, &bad).unwrap();
+        fs::write(&position, &good).unwrap();
+        let (mut store, opened) = open(&folder);
+        assert_eq!((opened.records, opened.missing), (9, 1));
+        assert_eq!(read(&mut store).0, (0..10).filter(|index| !missing.contains(index)).collect::<Vec<_>>());
+        append(&mut store, &records(20, 1)).unwrap();
+        assert_eq!(read(&mut store), (vec![20], 0));
+        drop(store);
+        segments(&folder).iter().for_each(|path| fs::remove_file(path).unwrap());
+    }
+}
+
+/// The process ends between the head and the position that goes with it.
+#[test]
+fn an_end_in_the_middle_of_the_end_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    append(&mut store, &records(5, 10)).unwrap();
+    let batch = store.read(450).unwrap();
+    assert_eq!(batch.records.len(), 5);
+    let first = batch.records[0].number;
+    let mut under_way = records(0, 5);
+    under_way.extend(batch.records.into_iter().map(|numbered| numbered.record));
+    store.close(&under_way, 0).unwrap();
+    drop(store);
+    // The position as it is written before the head is there.
+    let before = Position { acked: first - 5, reserved: first + 100, next_number: first + 10, head_end: first + 5 };
+    fs::write(folder.path().join("position"), before.encode()).unwrap();
+    let (mut store, opened) = open(&folder);
+    assert_eq!((opened.records, opened.missing), (15, 0));
+    assert_eq!(read(&mut store), ((0..15).collect(), 0));
+    drop(store);
+    // And without the head: what was in memory is lost, and nothing else.
+    fs::remove_file(folder.path().join("head")).unwrap();
+    fs::write(folder.path().join("position"), before.encode()).unwrap();
+    let (mut store, opened) = open(&folder);
+    assert_eq!((opened.records, opened.missing), (10, 0));
+    assert_eq!(read(&mut store), ((5..15).collect(), 0));
+}
+
+/// A file that is cut while it is read costs what was in the cut.
+#[test]
+fn a_file_that_is_cut_while_it_is_open_is_counted() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    (0..20).for_each(|round| _ = append(&mut store, &records(round * 10, 10)).unwrap());
+    let path = &segments(&folder)[0];
+    let length = fs::metadata(path).unwrap().len();
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(length / 2).unwrap();
+    let (rest, damaged) = read(&mut store);
+    assert_eq!(rest.len() as u64 + damaged, 200);
+    assert!(damaged > 5 && rest.is_sorted() && rest.last() == Some(&199), "{damaged}");
 }

@@ -2,10 +2,13 @@
 
 mod backoff;
 mod cli;
+mod columns;
+mod command;
 mod config;
 mod daemon;
 mod decode;
 mod handover;
+mod offsets;
 mod record;
 mod source;
 mod state;

@@ -6,6 +6,7 @@ pub(crate) mod days;
 mod dead;
 mod fault;
 mod numeric;
+pub(crate) mod offsets;
 mod positions;
 mod schema;
 mod tuple;

@@ -37,17 +37,18 @@ complete -c consumerd -n "__fish_consumerd_needs_command" -l check -d 'Check the
 complete -c consumerd -n "__fish_consumerd_needs_command" -s h -l help -d 'Print help'
 complete -c consumerd -n "__fish_consumerd_needs_command" -s V -l version -d 'Print version'
 complete -c consumerd -n "__fish_consumerd_needs_command" -f -a "offsets" -d 'Show and set how far each partition is stored'
-complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show" -l config -d 'The configuration file' -r -F
-complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show reset" -l config -d 'The configuration file' -r -F
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show reset" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
 warn\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show reset" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
 syslog\t''
 stderr\t''"
-complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
-complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show" -f -a "show" -d 'List the partitions with their positions in the database and what Kafka holds'
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show reset" -s h -l help -d 'Print help'
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show reset" -f -a "show" -d 'List the partitions with their positions in the database and what Kafka holds'
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show reset" -f -a "reset" -d 'Set the position of a partition; the daemon goes on from there within seconds'
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from show" -l source -d 'The table [source.NAME] of the configuration file' -r
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from show" -l config -d 'The configuration file' -r -F
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from show" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
@@ -59,3 +60,19 @@ complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_
 syslog\t''
 stderr\t''"
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l source -d 'The table [source.NAME] of the configuration file' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l topic -d 'The topic' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l partition -d 'The number of the partition' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l to -d 'earliest, latest, or the offset of the next record to be stored' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l reason -d 'Why; it is kept in the table offset_event' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l config -d 'The configuration file' -r -F
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+syslog\t''
+stderr\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l force -d 'Also where records are stored already: they are stored again, in a new generation'
+complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -s h -l help -d 'Print help'

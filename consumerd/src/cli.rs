@@ -8,7 +8,7 @@ use coinflow_common::logging;
 use log::Level;
 
 use crate::config::Config;
-use crate::offsets;
+use crate::{dead_letters, offsets};
 
 const CONFIG: &str = "/etc/coinflow/consumerd.toml";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -34,6 +34,9 @@ pub(crate) fn run() -> Exit {
     let options = Options::from_matches(&matches);
     if let Some((offsets::NAME, of)) = matches.subcommand() {
         return offsets::run(&options, signals, of);
+    }
+    if let Some((dead_letters::NAME, of)) = matches.subcommand() {
+        return dead_letters::run(&options, signals, of);
     }
     let loaded = match Config::load(&options.config) {
         Ok(loaded) => loaded,
@@ -67,6 +70,7 @@ fn command() -> Command {
     daemon::command("consumerd", "Stores each order book record of Kafka exactly once in PostgreSQL", VERSION, CONFIG)
         .args_conflicts_with_subcommands(false)
         .subcommand(offsets::command())
+        .subcommand(dead_letters::command())
 }
 
 fn fail(reason: &str) -> Exit {

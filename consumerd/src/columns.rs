@@ -23,6 +23,11 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Text of a record or a server on one line, with nothing in it that a terminal would act on.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +40,10 @@ mod tests {
         ];
         assert_eq!(table(&["ID", "B", "REASON"], &rows), "ID   B  REASON\n1    é  a b\n100  -  c\n");
         assert_eq!(table(&["ID", "B"], &[]), "ID  B\n");
+    }
+
+    #[test]
+    fn a_terminal_is_not_told_what_to_do() {
+        assert_eq!(one_line("a\u{1b}[2J\nb é"), "a\\u{1b}[2J\\nb é");
     }
 }

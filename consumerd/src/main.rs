@@ -6,6 +6,7 @@ mod columns;
 mod command;
 mod config;
 mod daemon;
+mod dead_letters;
 mod decode;
 mod handover;
 mod offsets;

@@ -5,6 +5,7 @@ mod connect;
 pub(crate) mod days;
 mod dead;
 mod fault;
+pub(crate) mod letters;
 mod numeric;
 pub(crate) mod offsets;
 mod positions;

@@ -7,7 +7,7 @@ use super::{PgFault, Position, Schema};
 use crate::record::Partition;
 
 /// A time in a query's result, as text.
-const UTC: &str = "'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'";
+pub(super) const UTC: &str = "'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'";
 
 /// A row of `kafka_offset`.
 #[derive(Debug, Clone, PartialEq, Eq)]

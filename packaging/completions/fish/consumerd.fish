@@ -37,6 +37,7 @@ complete -c consumerd -n "__fish_consumerd_needs_command" -l check -d 'Check the
 complete -c consumerd -n "__fish_consumerd_needs_command" -s h -l help -d 'Print help'
 complete -c consumerd -n "__fish_consumerd_needs_command" -s V -l version -d 'Print version'
 complete -c consumerd -n "__fish_consumerd_needs_command" -f -a "offsets" -d 'Show and set how far each partition is stored'
+complete -c consumerd -n "__fish_consumerd_needs_command" -f -a "dead-letters" -d 'Look at records that could not be stored, and try again'
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show reset" -l config -d 'The configuration file' -r -F
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show reset" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
 warn\t''
@@ -76,3 +77,49 @@ syslog\t''
 stderr\t''"
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l force -d 'Also where records are stored already: they are stored again, in a new generation'
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -s h -l help -d 'Print help'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -l config -d 'The configuration file' -r -F
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+syslog\t''
+stderr\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -s h -l help -d 'Print help'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -f -a "list" -d 'List the records that could not be stored, the newest last'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -f -a "show" -d 'Show all that is kept of a record that could not be stored'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -f -a "retry" -d 'Store records now that could not be stored, as if they had been stored then; 1 if one still cannot be'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l limit -d 'At most so many, the newest ones' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l config -d 'The configuration file' -r -F
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+syslog\t''
+stderr\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l all -d 'Also those that a retry has stored'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from show" -l config -d 'The configuration file' -r -F
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from show" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from show" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+syslog\t''
+stderr\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from retry" -l config -d 'The configuration file' -r -F
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from retry" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from retry" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+syslog\t''
+stderr\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from retry" -l all -d 'All that are not stored yet'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from retry" -s h -l help -d 'Print help'

@@ -60,6 +60,7 @@ fn positions_are_shown_beside_what_kafka_holds() {
     let line: Vec<_> = finished.stdout.lines().nth(1).expect("a line").split_whitespace().collect();
     assert_eq!(line, ["main", TOPIC, "0", "0", "100", &time, "-", "-", "-"]);
     assert!(finished.stderr.contains("only the database's part is shown"), "{}", finished.stderr);
+    refused(&rig, &["reset", "--topic", TOPIC, "--partition", "0", "--to", "100", "--reason", "x"], 1, "no answer");
 }
 
 fn reset(rig: &Rig, to: &str, more: &[&str]) -> (i32, Finished) {

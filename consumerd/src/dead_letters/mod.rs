@@ -25,7 +25,7 @@ pub(crate) fn command() -> Command {
         .arg(id("As list shows it").required(true));
     let retry = Command::new("retry")
         .about("Store records now that could not be stored, as if they had been stored then; 1 if one still cannot be")
-        .arg(id("As list shows them").value_name("ID...").num_args(1..))
+        .arg(id("As list shows them").num_args(1..))
         .arg(all("All that are not stored yet"))
         .group(ArgGroup::new("which").args(["id", "all"]).required(true));
     Command::new(NAME)

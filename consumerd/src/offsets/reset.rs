@@ -60,6 +60,7 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Outcome {
     let to = target.aim(low, high)?;
     if !is_forced {
         // Looks through the whole table, so the position is not held meanwhile: the daemon would wait for it.
+        log::info!("looking through the table for records that are stored already {partition} from={to}");
         check_stored(offsets::stored_from(&mut client, &schema, &partition, to).map_err(told)?, to)?;
     }
 

@@ -8,6 +8,7 @@ use coinflow_common::logging;
 use log::Level;
 
 use crate::config::Config;
+use crate::{dead_letters, offsets};
 
 const CONFIG: &str = "/etc/coinflow/consumerd.toml";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -22,14 +23,21 @@ pub(crate) fn run() -> Exit {
         Err(error) => return fail(&format!("signals cannot be handled: {error}")),
     };
     daemon::install_panic_hook();
-    let options = match command().try_get_matches() {
-        Ok(matches) => Options::from_matches(&matches),
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
         Err(answer) => {
             // Help and version go to stdout; that it is closed is no reason to fail.
             _ = answer.print();
             return if answer.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
+    let options = Options::from_matches(&matches);
+    if let Some((offsets::NAME, of)) = matches.subcommand() {
+        return offsets::run(&options, signals, of);
+    }
+    if let Some((dead_letters::NAME, of)) = matches.subcommand() {
+        return dead_letters::run(&options, signals, of);
+    }
     let loaded = match Config::load(&options.config) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -60,6 +68,9 @@ pub(crate) fn run() -> Exit {
 
 fn command() -> Command {
     daemon::command("consumerd", "Stores each order book record of Kafka exactly once in PostgreSQL", VERSION, CONFIG)
+        .args_conflicts_with_subcommands(false)
+        .subcommand(offsets::command())
+        .subcommand(dead_letters::command())
 }
 
 fn fail(reason: &str) -> Exit {

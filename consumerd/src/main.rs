@@ -2,10 +2,14 @@
 
 mod backoff;
 mod cli;
+mod columns;
+mod command;
 mod config;
 mod daemon;
+mod dead_letters;
 mod decode;
 mod handover;
+mod offsets;
 mod record;
 mod source;
 mod state;

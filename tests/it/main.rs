@@ -20,6 +20,7 @@ mod holes;
 mod launchers;
 mod main_path;
 mod notify;
+mod offsets;
 mod overrun;
 mod packages;
 mod reload;

@@ -13,12 +13,12 @@ fn status(rig: &Rig) -> String {
     all.iter().rev().find_map(|message| message.value("STATUS").map(str::to_owned)).unwrap_or_default()
 }
 
-fn wait_status(rig: &Rig, text: &str) {
+pub(crate) fn wait_status(rig: &Rig, text: &str) {
     let waited = wait_until(SOON, &format!("STATUS with {text}"), || status(rig).contains(text).then_some(()));
     waited.unwrap_or_else(|error| panic!("{error}: {}\n{}", status(rig), rig.logs()));
 }
 
-fn produce(rig: &Rig, partition: i32, sequences: std::ops::Range<i64>) {
+pub(crate) fn produce(rig: &Rig, partition: i32, sequences: std::ops::Range<i64>) {
     let run = Uuid::now_v7();
     for sequence in sequences {
         let mut value = Vec::new();
@@ -27,7 +27,7 @@ fn produce(rig: &Rig, partition: i32, sequences: std::ops::Range<i64>) {
     }
 }
 
-fn rows_of(rig: &Rig, partition: i32) -> i64 {
+pub(crate) fn rows_of(rig: &Rig, partition: i32) -> i64 {
     let query = format!("SELECT count(*) FROM coinflow.orderbook WHERE kafka_partition = {partition}");
     rig.number(&query).unwrap_or(0)
 }

@@ -3,6 +3,7 @@
 mod aside;
 mod commits;
 mod context;
+mod lookup;
 mod partitions;
 mod poll;
 
@@ -12,6 +13,7 @@ use coinflow_common::kafka::{Cluster, client_config};
 use rdkafka::consumer::BaseConsumer;
 
 pub(crate) use context::Context;
+pub(crate) use lookup::Lookup;
 pub(crate) use partitions::Overview;
 pub(crate) use poll::Poll;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::record::{Epoch, Partition};
 
 /// A stopped partition's position is looked at again after this time: an operator may have set it.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The state of each partition. Nothing is read before the database has said from where.
 #[derive(Debug, Default)]

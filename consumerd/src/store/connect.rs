@@ -33,6 +33,8 @@ impl Bounds {
     pub(crate) const WRITE: Self = Self { statement: Duration::from_secs(30), lock: Duration::from_secs(10) };
     /// Making and dropping days must not stand in anybody's way: a lock that is queued for blocks those behind it.
     pub(crate) const DAYS: Self = Self { statement: Duration::from_secs(120), lock: Duration::from_secs(2) };
+    /// An operator's command may have to look through the whole table, and can be stopped by hand.
+    pub(crate) const COMMAND: Self = Self { statement: Duration::from_secs(3600), lock: Duration::from_secs(10) };
 }
 
 /// Connects.

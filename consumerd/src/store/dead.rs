@@ -2,11 +2,12 @@
 
 use coinflow_common::orderbook::Timestamp;
 use postgres::Transaction;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::fault::PgFault;
 use super::schema::Schema;
-use crate::record::Record;
+use crate::record::{Header, Record};
 
 /// A reason may quote the record; so much of it is enough.
 const REASON_CHARS_MAX: usize = 500;
@@ -72,8 +73,8 @@ fn seconds(at_ms: Option<i64>) -> Option<f64> {
 
 /// As a JSON list, which keeps order and repetition. A value that is no text, or holds a NUL, which jsonb does not
 /// take, is shown in base64.
-fn headers(headers: &[(String, Option<Vec<u8>>)]) -> String {
-    let shown = |(key, value): &(String, Option<Vec<u8>>)| {
+fn headers(headers: &[Header]) -> String {
+    let shown = |(key, value): &Header| {
         let key = clean(key);
         match value {
             None => json!({ "key": key, "value": Value::Null }),
@@ -84,6 +85,22 @@ fn headers(headers: &[(String, Option<Vec<u8>>)]) -> String {
         }
     };
     Value::Array(headers.iter().map(shown).collect()).to_string()
+}
+
+/// The headers that such a list was made of. One that consumerd did not write is as good as none.
+pub(super) fn parse_headers(json: &str) -> Vec<Header> {
+    #[derive(Deserialize)]
+    struct Shown {
+        key: String,
+        value: Option<String>,
+        base64: Option<String>,
+    }
+    let shown: Vec<Shown> = serde_json::from_str(json).unwrap_or_default();
+    let header = |Shown { key, value, base64 }| {
+        let bytes = base64.and_then(|base64: String| openssl::base64::decode_block(&base64).ok());
+        (key, value.map(String::into_bytes).or(bytes))
+    };
+    shown.into_iter().map(header).collect()
 }
 
 /// Bounded, and without NUL, which PostgreSQL's text does not take.
@@ -105,8 +122,11 @@ mod tests {
             ("k", Some(b"\xff\xfe"), r#"[{"base64":"//4=","key":"k"}]"#),
         ];
         for (key, value, shown) in table {
-            assert_eq!(headers(&[(key.to_owned(), value.map(<[u8]>::to_vec))]), shown);
+            let header = (key.to_owned(), value.map(<[u8]>::to_vec));
+            assert_eq!(headers(std::slice::from_ref(&header)), shown);
+            assert_eq!(parse_headers(shown), [header]);
         }
+        assert!(parse_headers("[]").is_empty() && parse_headers("{}").is_empty());
         assert_eq!(headers(&[]), "[]");
     }
 

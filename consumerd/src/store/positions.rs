@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{PgFault, Store};
+use postgres::Transaction;
+
+use super::{PgFault, Schema, Store};
 use crate::record::Partition;
 
 /// A writer sends a batch in milliseconds; one that has sent nothing for so long does not move any more.
@@ -19,9 +21,10 @@ pub(crate) struct Position {
 
 /// Why a position was set otherwise than by storing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EventKind {
+pub(super) enum EventKind {
     Start,
     Overrun,
+    Reset,
 }
 
 impl EventKind {
@@ -29,7 +32,37 @@ impl EventKind {
         match self {
             Self::Start => "start",
             Self::Overrun => "overrun",
+            Self::Reset => "reset",
         }
+    }
+}
+
+/// A row of `offset_event`.
+#[derive(Debug)]
+pub(super) struct Event<'a> {
+    pub(super) source: &'a str,
+    pub(super) partition: &'a Partition,
+    pub(super) generation: i32,
+    pub(super) from: Option<i64>,
+    pub(super) to: i64,
+    pub(super) kind: EventKind,
+    pub(super) reason: &'a str,
+}
+
+impl Event<'_> {
+    /// Written in the transaction that sets the position.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub(super) fn insert(&self, transaction: &mut Transaction<'_>, schema: &Schema) -> Result<(), PgFault> {
+        let Self { source, partition: Partition { topic, number }, generation, from, to, kind, reason } = self;
+        let statement = format!(
+            "INSERT INTO {} (kafka_source, kafka_topic, kafka_partition, generation, from_offset, to_offset, kind, \
+                             reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            schema.table("offset_event")
+        );
+        transaction.execute(&statement, &[source, &&**topic, number, generation, from, to, &kind.as_str(), reason])?;
+        Ok(())
     }
 }
 
@@ -49,6 +82,23 @@ impl Store {
             &[&cluster, &&*partition.topic, &partition.number],
         )?;
         Ok(row.map(|row| Position { generation: row.get(0), next: row.get(1) }))
+    }
+
+    /// The positions of all partitions of these topics, without waiting for anybody who moves them.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub(crate) fn look_at(&mut self, topics: &[&str]) -> Result<Vec<(String, Partition, Position)>, PgFault> {
+        let table = self.schema.table("kafka_offset");
+        let query = format!(
+            "SELECT cluster_id, kafka_topic, kafka_partition, generation, next_offset FROM {table} \
+              WHERE kafka_topic = ANY($1)"
+        );
+        let position = |row: &postgres::Row| {
+            let at = Position { generation: row.get(3), next: row.get(4) };
+            (row.get(0), Partition::new(row.get(1), row.get(2)), at)
+        };
+        Ok(self.client.query(&query, &[&topics])?.iter().map(position).collect())
     }
 
     /// Ends the sessions of writers that hold positions and have stopped in the middle of a transaction, such as those
@@ -98,11 +148,11 @@ impl Store {
         reason: &str,
     ) -> Result<(), PgFault> {
         let positions = self.schema.table("kafka_offset");
-        let events = self.schema.table("offset_event");
         let mut transaction = self.client.transaction()?;
         // A first position that is lost again with a crashed server would be chosen anew, and differently.
         transaction.batch_execute("SET LOCAL synchronous_commit = on")?;
-        for (Partition { topic, number }, offset) in starts {
+        for (partition, offset) in starts {
+            let Partition { topic, number } = partition;
             let made = transaction.execute(
                 &format!(
                     "INSERT INTO {positions} (cluster_id, kafka_topic, kafka_partition, kafka_source, next_offset) \
@@ -111,13 +161,16 @@ impl Store {
                 &[&&**cluster, &&**topic, number, &&*self.source, offset],
             )?;
             if made == 1 {
-                transaction.execute(
-                    &format!(
-                        "INSERT INTO {events} (kafka_source, kafka_topic, kafka_partition, generation, to_offset, kind, \
-                                               reason) VALUES ($1, $2, $3, 0, $4, $5, $6)"
-                    ),
-                    &[&&*self.source, &&**topic, number, offset, &EventKind::Start.as_str(), &reason],
-                )?;
+                let event = Event {
+                    source: &self.source,
+                    partition,
+                    generation: 0,
+                    from: None,
+                    to: *offset,
+                    kind: EventKind::Start,
+                    reason,
+                };
+                event.insert(&mut transaction, &self.schema)?;
             }
         }
         Ok(transaction.commit()?)
@@ -136,7 +189,6 @@ impl Store {
         reason: &str,
     ) -> Result<bool, PgFault> {
         let positions = self.schema.table("kafka_offset");
-        let events = self.schema.table("offset_event");
         let Partition { topic, number } = partition;
         let mut transaction = self.client.transaction()?;
         let moved = transaction.execute(
@@ -147,15 +199,16 @@ impl Store {
             &[&cluster, &&**topic, number, &at.generation, &at.next, &to],
         )?;
         if moved == 1 {
-            transaction.execute(
-                &format!(
-                    "INSERT INTO {events} (kafka_source, kafka_topic, kafka_partition, generation, from_offset, to_offset, \
-                                           kind, reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-                ),
-                &[
-                    &&*self.source, &&**topic, number, &at.generation, &at.next, &to, &EventKind::Overrun.as_str(), &reason,
-                ],
-            )?;
+            let event = Event {
+                source: &self.source,
+                partition,
+                generation: at.generation,
+                from: Some(at.next),
+                to,
+                kind: EventKind::Overrun,
+                reason,
+            };
+            event.insert(&mut transaction, &self.schema)?;
         }
         transaction.commit()?;
         Ok(moved == 1)

@@ -125,10 +125,10 @@ impl Store {
             transaction.execute(&self.statements.markets, &[&exchanges, &markets])?;
         }
         let refused = match with_savepoints {
-            false => copy(&mut transaction, &self.copy, books).map(|()| Vec::new())?,
+            false => copy(&mut transaction, &self.copy, tuples(books)).map(|()| Vec::new())?,
             true => bisect(0..books.len(), &mut |part: Range<usize>| {
                 let mut savepoint = transaction.transaction()?;
-                copy(&mut savepoint, &self.copy, &books[part])?;
+                copy(&mut savepoint, &self.copy, tuples(&books[part]))?;
                 Ok(savepoint.commit()?)
             })?,
         };
@@ -195,15 +195,27 @@ fn new_markets<'a>(
     new
 }
 
-fn copy(transaction: &mut Transaction<'_>, statement: &str, books: &[(&Record, &Book)]) -> Result<(), PgFault> {
-    if books.is_empty() {
+fn tuples<'a>(books: &[(&Record, &'a Book)]) -> impl ExactSizeIterator<Item = &'a [u8]> {
+    books.iter().map(|(_, book)| book.tuple.as_slice())
+}
+
+/// Stores tuples.
+///
+/// # Errors
+/// As any statement.
+pub(super) fn copy<'a>(
+    transaction: &mut Transaction<'_>,
+    statement: &str,
+    tuples: impl ExactSizeIterator<Item = &'a [u8]>,
+) -> Result<(), PgFault> {
+    if tuples.len() == 0 {
         return Ok(());
     }
     let mut writer = transaction.copy_in(statement)?;
     let mut piece = Vec::with_capacity(COPY_PIECE_BYTES + 8192);
     piece.extend(HEADER);
-    for (_, book) in books {
-        piece.extend(&book.tuple);
+    for tuple in tuples {
+        piece.extend(tuple);
         if piece.len() >= COPY_PIECE_BYTES {
             writer.write_all(&piece)?;
             piece.clear();

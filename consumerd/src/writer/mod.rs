@@ -1,6 +1,7 @@
 //! The writer thread of a source: it stores batches, one after another, and answers for positions.
 
 mod health;
+mod moved;
 mod plan;
 mod resolve;
 
@@ -61,6 +62,7 @@ pub(crate) struct Writer {
     unanswered: BTreeMap<Partition, Unanswered>,
     dead_letters: DeadLetters,
     fence_told_at: Option<Instant>,
+    looked_at: Instant,
 }
 
 /// How often Kafka had no answer in a row, and when it is asked again.
@@ -97,6 +99,7 @@ impl Writer {
             unanswered: BTreeMap::new(),
             dead_letters: DeadLetters::default(),
             fence_told_at: None,
+            looked_at: Instant::now(),
         }
     }
 
@@ -145,13 +148,17 @@ impl Writer {
             }
         }
         if !self.records.is_empty() {
+            if self.looked_at.elapsed() >= moved::LOOK {
+                self.look()?;
+            }
             return self.store_batch();
         }
-        if self.answered_at.elapsed() >= PROBE_INTERVAL {
-            let _waiting = self.beat.waiting(WAITS_ON);
+        if self.answered_at.elapsed() >= PROBE_INTERVAL || self.looked_at.elapsed() >= moved::LOOK {
             if let Some(store) = &mut self.store {
+                let _waiting = self.beat.waiting(WAITS_ON);
                 store.probe(PROBE_TIMEOUT)?;
             }
+            self.look()?;
             self.answered_at = Instant::now();
         }
         Ok(())
@@ -268,25 +275,7 @@ impl Writer {
                 self.moved(partition, to, None);
                 log::info!("the unanswered commit has taken place source={} {partition} next={to}", self.resolver.name);
             }
-            Fence::Lost => {
-                let (epoch, expected) = (held.epoch, held.at.next);
-                let found = found.map_or_else(|| "none".to_owned(), |found| found.next.to_string());
-                // Two groups that store the same topic fence each other all the time.
-                let may_tell = self.fence_told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
-                let level = if may_tell { log::Level::Warn } else { log::Level::Debug };
-                log::log!(
-                    level,
-                    "position moved by somebody else, reading on from there source={} {partition} expected={expected} found={found}",
-                    self.resolver.name
-                );
-                if may_tell {
-                    self.fence_told_at = Some(Instant::now());
-                }
-                self.state.counters.fence_lost.add(1);
-                self.positions.remove(partition);
-                self.records.retain(|record| record.partition != *partition);
-                self.handover.post(partition, epoch, News::Lost);
-            }
+            Fence::Lost => self.lost(partition, found),
         }
         Ok(())
     }

@@ -62,6 +62,16 @@ pub(super) fn fence(held: &Held, found: Option<Position>) -> Fence {
     if found.is_some_and(ours) { Fence::Stored } else { Fence::Lost }
 }
 
+/// Held positions that are found in another generation: an operator has set them. Where else they are does not matter
+/// here, for a COMMIT of our own may be on its way.
+pub(super) fn raised(positions: &Positions, found: &[(String, Partition, Position)]) -> Vec<(Partition, Position)> {
+    let is_raised = |(cluster, partition, at): &&(String, Partition, Position)| {
+        let held = positions.get(partition).filter(|held| *held.cluster == **cluster);
+        held.is_some_and(|held| held.at.generation != at.generation)
+    };
+    found.iter().filter(is_raised).map(|(_, partition, at)| (partition.clone(), *at)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +125,14 @@ mod tests {
         for (doubt, found, expected) in table {
             assert_eq!(fence(&held(1, 10, doubt), found), expected, "{doubt:?} {found:?}");
         }
+    }
+
+    #[test]
+    fn another_generation_tells_of_a_reset() {
+        let found = |cluster: &str, number, generation, next| {
+            (cluster.to_owned(), partition(number), Position { generation, next })
+        };
+        let rows = [found("c", 0, 3, 10), found("c", 1, 2, 7), found("another", 1, 5, 0), found("c", 2, 1, 0)];
+        assert_eq!(raised(&positions(), &rows), [(partition(0), Position { generation: 3, next: 10 })]);
     }
 }

@@ -1,0 +1,165 @@
+//! Where a position is to be set to, and whether it may be.
+
+use crate::config::Source;
+use crate::store::Position;
+use crate::store::offsets::Stored;
+
+/// As the command line has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Earliest,
+    Latest,
+    Offset(i64),
+}
+
+impl Target {
+    /// For the command line.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            _ => match text.parse() {
+                Ok(offset) if offset >= 0 => Ok(Self::Offset(offset)),
+                _ => Err("write earliest, latest, or an offset".to_owned()),
+            },
+        }
+    }
+
+    /// The offset, in a log that reaches from `low` to `high`.
+    pub(super) fn aim(self, low: i64, high: i64) -> Result<i64, String> {
+        match self {
+            Self::Earliest => Ok(low),
+            Self::Latest => Ok(high),
+            Self::Offset(offset) if (low..=high).contains(&offset) => Ok(offset),
+            Self::Offset(offset) => Err(format!("offset {offset} is outside of what Kafka holds, {low} to {high}")),
+        }
+    }
+}
+
+/// For the command line: an event without a reason helps nobody later.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("say why: it is kept in offset_event".to_owned()),
+        reason => Ok(reason.to_owned()),
+    }
+}
+
+/// The source that reads the topic.
+pub(super) fn source<'a>(sources: &'a [Source], name: Option<&str>, topic: &str) -> Result<&'a Source, String> {
+    if let Some(name) = name {
+        let found = sources.iter().find(|source| source.name == name);
+        let found = found.ok_or_else(|| format!("there is no source {name} in the configuration file"))?;
+        let reads = found.topics.iter().any(|read| read == topic);
+        return if reads { Ok(found) } else { Err(format!("source {name} reads no topic {topic}")) };
+    }
+    let mut reading = sources.iter().filter(|source| source.topics.iter().any(|read| read == topic));
+    match (reading.next(), reading.next()) {
+        (Some(source), None) => Ok(source),
+        (Some(a), Some(b)) => {
+            Err(format!("sources {} and {} both read a topic {topic}: say which one by --source", a.name, b.name))
+        }
+        (None, _) => Err(format!("no source reads topic {topic}")),
+    }
+}
+
+/// Records that would be stored a second time.
+pub(super) fn check_stored(stored: Stored, to: i64) -> Result<(), String> {
+    let Stored { rows, dead_letters } = stored;
+    if (rows, dead_letters) == (0, 0) {
+        return Ok(());
+    }
+    Err(format!(
+        "refused: {rows} rows and {dead_letters} dead letters of offset {to} and behind are stored already; \
+         --force stores what Kafka holds there in a new generation beside them"
+    ))
+}
+
+/// Whether the position is still the one that `before` was, for which stored records have been counted. `now` is locked.
+pub(super) fn check_moved(before: Position, now: Position, to: i64, is_forced: bool) -> Result<(), String> {
+    if now.generation != before.generation {
+        return Err("refused: somebody else has just reset it; look at it again".to_owned());
+    }
+    // Only records between the two positions can have been stored since.
+    let since = now.next - before.next.max(to);
+    if since > 0 && !is_forced {
+        return Err(format!(
+            "refused: the daemon has just stored up to {since} records of offset {to} and behind; --force stores them \
+             again in a new generation"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use coinflow_common::kafka::{ClusterConfig, Overrides};
+
+    use super::*;
+    use crate::config::{OnOverrun, Start};
+
+    #[test]
+    fn targets() {
+        let aimed = |text: &str| Target::parse(text).and_then(|target| target.aim(5, 9));
+        for (text, offset) in [("earliest", 5), ("latest", 9), ("5", 5), ("7", 7), ("9", 9)] {
+            assert_eq!(aimed(text), Ok(offset), "{text}");
+        }
+        for text in ["4", "10"] {
+            assert_eq!(aimed(text), Err(format!("offset {text} is outside of what Kafka holds, 5 to 9")));
+        }
+        for text in ["", "-1", "Latest", "1.5", "99999999999999999999"] {
+            assert!(Target::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reason_says_something() {
+        assert_eq!(reason(" made anew "), Ok("made anew".to_owned()));
+        assert!(reason("").is_err() && reason(" \t").is_err());
+    }
+
+    #[test]
+    fn the_source_is_the_one_that_reads_the_topic() {
+        let reads = |name: &str, topics: &[&str]| Source {
+            name: name.to_owned(),
+            cluster: ClusterConfig { brokers: Vec::new(), overrides: Overrides::default() },
+            group: "g".to_owned(),
+            topics: topics.iter().map(ToString::to_string).collect(),
+            start: Start::Earliest,
+            on_overrun: OnOverrun::Stop,
+        };
+        let sources = [reads("a", &["t", "u"]), reads("b", &["t", "v"])];
+        let found = |name, topic| source(&sources, name, topic).map(|source| source.name.as_str());
+        assert_eq!(found(None, "u"), Ok("a"));
+        assert_eq!(found(None, "v"), Ok("b"));
+        assert_eq!(found(Some("b"), "t"), Ok("b"));
+        assert!(found(None, "t").is_err_and(|reason| reason.contains("--source")));
+        assert_eq!(found(None, "w"), Err("no source reads topic w".to_owned()));
+        assert_eq!(found(Some("a"), "v"), Err("source a reads no topic v".to_owned()));
+        assert!(found(Some("c"), "t").is_err());
+    }
+
+    #[test]
+    fn what_is_stored_is_counted_in_the_refusal() {
+        assert_eq!(check_stored(Stored { rows: 0, dead_letters: 0 }, 5), Ok(()));
+        let refusal = check_stored(Stored { rows: 12, dead_letters: 1 }, 5).expect_err("a refusal");
+        assert!(refusal.contains("12 rows and 1 dead letters of offset 5"), "{refusal}");
+    }
+
+    #[test]
+    fn a_position_that_moves_while_rows_are_counted_counts() {
+        let at = |generation, next| Position { generation, next };
+        let table = [
+            (at(0, 10), at(0, 10), 3, false, true),
+            // What the daemon stored meanwhile lies before the target.
+            (at(0, 10), at(0, 12), 12, false, true),
+            (at(0, 10), at(0, 12), 11, false, false),
+            (at(0, 10), at(0, 12), 3, false, false),
+            (at(0, 10), at(0, 12), 3, true, true),
+            (at(0, 10), at(1, 10), 12, true, false),
+        ];
+        for (before, now, to, is_forced, good) in table {
+            assert_eq!(check_moved(before, now, to, is_forced).is_ok(), good, "{before:?} {now:?} {to} {is_forced}");
+        }
+        assert!(check_moved(at(0, 10), at(0, 15), 11, false).expect_err("a refusal").contains("up to 4 records"));
+    }
+}

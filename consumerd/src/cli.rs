@@ -22,14 +22,15 @@ pub(crate) fn run() -> Exit {
         Err(error) => return fail(&format!("signals cannot be handled: {error}")),
     };
     daemon::install_panic_hook();
-    let options = match command().try_get_matches() {
-        Ok(matches) => Options::from_matches(&matches),
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
         Err(answer) => {
             // Help and version go to stdout; that it is closed is no reason to fail.
             _ = answer.print();
             return if answer.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
+    let options = Options::from_matches(&matches);
     let loaded = match Config::load(&options.config) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -37,13 +38,21 @@ pub(crate) fn run() -> Exit {
             return Exit::Config;
         }
     };
-    if options.check {
+    if options.check && matches.subcommand().is_none() {
         loaded.warnings.iter().for_each(|warning| logging::say(Level::Warn, &warning.to_string()));
         return Exit::Done;
     }
     let config = loaded.value;
     if let Err(error) = logging::start(options.log(config.log), "consumerd") {
         return fail(&format!("the log cannot be started: {error}"));
+    }
+    if let Some((name, arguments)) = matches.subcommand() {
+        let exit = match name {
+            "verify" => crate::verify::run(&config, arguments, signals),
+            _ => Exit::Usage,
+        };
+        logging::finish(LOG_FINISH);
+        return exit;
     }
     let sources: Vec<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
     log::info!(
@@ -60,6 +69,7 @@ pub(crate) fn run() -> Exit {
 
 fn command() -> Command {
     daemon::command("consumerd", "Stores each order book record of Kafka exactly once in PostgreSQL", VERSION, CONFIG)
+        .subcommand(crate::verify::command())
 }
 
 fn fail(reason: &str) -> Exit {

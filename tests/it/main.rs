@@ -28,3 +28,4 @@ mod shutdown;
 mod spool;
 mod start;
 mod tidy;
+mod verify;

@@ -13,7 +13,7 @@ use rdkafka::consumer::BaseConsumer;
 
 pub(crate) use context::Context;
 pub(crate) use partitions::Overview;
-pub(crate) use poll::Poll;
+pub(crate) use poll::{Poll, copy};
 
 use crate::config::{Batch, Source};
 use crate::handover::Handover;

@@ -33,6 +33,8 @@ impl Bounds {
     pub(crate) const WRITE: Self = Self { statement: Duration::from_secs(30), lock: Duration::from_secs(10) };
     /// Making and dropping days must not stand in anybody's way: a lock that is queued for blocks those behind it.
     pub(crate) const DAYS: Self = Self { statement: Duration::from_secs(120), lock: Duration::from_secs(2) };
+    /// To read a big table takes as long as it takes; 0 is no limit.
+    pub(crate) const READ: Self = Self { statement: Duration::ZERO, lock: Duration::from_secs(10) };
 }
 
 /// Connects.

@@ -1,12 +1,53 @@
-complete -c consumerd -l config -d 'The configuration file' -r -F
-complete -c consumerd -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_consumerd_global_optspecs
+    string join \n config= check log-level= log-target= h/help V/version
+end
+
+function __fish_consumerd_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_consumerd_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_consumerd_using_subcommand
+    set -l cmd (__fish_consumerd_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c consumerd -n "__fish_consumerd_needs_command" -l config -d 'The configuration file' -r -F
+complete -c consumerd -n "__fish_consumerd_needs_command" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
 warn\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c consumerd -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+complete -c consumerd -n "__fish_consumerd_needs_command" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
 syslog\t''
 stderr\t''"
-complete -c consumerd -l check -d 'Check the configuration and exit: silent and 0, or 78 with one line for each problem; offline, and no secret is opened'
-complete -c consumerd -s h -l help -d 'Print help'
-complete -c consumerd -s V -l version -d 'Print version'
+complete -c consumerd -n "__fish_consumerd_needs_command" -l check -d 'Check the configuration and exit: silent and 0, or 78 with one line for each problem; offline, and no secret is opened'
+complete -c consumerd -n "__fish_consumerd_needs_command" -s h -l help -d 'Print help'
+complete -c consumerd -n "__fish_consumerd_needs_command" -s V -l version -d 'Print version'
+complete -c consumerd -n "__fish_consumerd_needs_command" -f -a "verify" -d 'Compare topic and table, record by record, up to what is stored now: 0 if equal, 1 if not, 3 if they cannot be compared'
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l source -d 'Only this source of the file' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l topic -d 'Only this topic' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l from -d 'Only books received at this time or later, such as 2026-11-23T10:00:00Z or 2026-11-23' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l to -d 'Only books received before this time' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l config -d 'The configuration file' -r -F
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+syslog\t''
+stderr\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -s h -l help -d 'Print help'

@@ -51,14 +51,14 @@ fn every_kind_of_difference_is_found_and_named() {
     let mut rig = Rig::new();
     rig.client().create_topic(TOPIC, 3, 1, &[]).expect("a topic");
     let mut writer = Writer::new(&rig.kafka.bootstrap(), TOPIC);
-    writer.write(9_990);
+    writer.write(990);
     writer.raw(b"KRW-BTC", b"no book");
     writer.finish();
     rig.consumerd.start().expect("consumerd starts");
-    rig.wait_rows(9_990, LATER);
-    assert_eq!(rig.settle(), 9_991);
+    rig.wait_rows(990, LATER);
+    assert_eq!(rig.settle(), 991);
     let commits = rig.client().committed(GROUP, TOPIC).expect("commits");
-    let equal = "total partitions=3: equal, books=9990 missing=0 doubled=0 differs=0 extra=0 dead_lettered=1 expired=0 skipped=0 gone_from_topic=0";
+    let equal = "total partitions=3: equal, books=990 missing=0 doubled=0 differs=0 extra=0 dead_lettered=1 expired=0 skipped=0 gone_from_topic=0";
     assert_eq!(verify(&rig, &[]), (0, vec![], equal.to_owned()), "while the daemon is running");
     rig.stop_consumerd();
     assert_eq!(verify(&rig, &["--topic", TOPIC, "--source", "main"]), (0, vec![], equal.to_owned()));
@@ -80,7 +80,7 @@ fn every_kind_of_difference_is_found_and_named() {
         &rig,
         &format!("DELETE FROM coinflow.orderbook WHERE {ONE}"),
         &[&line("missing", "no row and no dead letter")],
-        "books=9989 missing=1 ",
+        "books=989 missing=1 ",
     );
     finds(&rig, &insert("*"), &[&line("doubled", "2 rows")], " doubled=1 ");
     let differences = [
@@ -232,4 +232,26 @@ fn wrong_usage_and_servers_that_are_away() {
     let (code, lines, stderr) = verify(&rig, &[]);
     assert_eq!((code, lines.len()), (3, 0), "{stderr}");
     assert!(stderr.contains("cannot compare: PostgreSQL: "), "{stderr}");
+}
+
+/// By hand, with a release build: `COINFLOW_BIN_DIR=… cargo test --test it -- verify::rate --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn rate() {
+    const BOOKS: i64 = 60_000;
+    let mut rig = Rig::new();
+    rig.client().create_topic(TOPIC, 3, 1, &[]).expect("a topic");
+    let mut writer = Writer::new(&rig.kafka.bootstrap(), TOPIC);
+    rig.consumerd.start().expect("consumerd starts");
+    (0..60).for_each(|_| writer.write(1000));
+    writer.finish();
+    rig.wait_rows(BOOKS, LATER);
+    rig.stop_consumerd();
+    for _ in 0..3 {
+        let begin = Instant::now();
+        let (code, _, total) = verify(&rig, &[]);
+        let took = begin.elapsed();
+        assert_eq!(code, 0, "{total}");
+        show!("{BOOKS} books in {took:?}, {:.0} a second: {total}", BOOKS as f64 / took.as_secs_f64());
+    }
 }

@@ -6,8 +6,6 @@ use super::compare::Bounds;
 use crate::config::Source;
 use crate::record::Partition;
 
-const MICROS_PER_MILLI: i64 = 1000;
-
 /// A partition's present generation, as the database had it when `verify` began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
@@ -58,16 +56,14 @@ pub(super) fn select<'a>(
     }
 }
 
-/// A time of the record contract, or a date, whose beginning is meant. Whole milliseconds, as Kafka has them.
+/// A time of the record contract, or a date, whose beginning is meant; in microseconds since 1970.
 ///
 /// # Errors
 /// It is neither.
 pub(super) fn parse_time(text: &str) -> Result<i64, String> {
     let time = Timestamp::parse(text).or_else(|_| Timestamp::parse(&format!("{text}T00:00:00Z")));
     let time = time.map_err(|_| "not a UTC time such as 2026-11-23T10:00:00Z, nor a date such as 2026-11-23")?;
-    let micros = time.as_micros();
-    // Up, so that no record before it is meant.
-    Ok(micros + (-micros).rem_euclid(MICROS_PER_MILLI))
+    Ok(time.as_micros())
 }
 
 /// # Errors
@@ -123,7 +119,7 @@ mod tests {
     fn times_and_dates() {
         assert_eq!(parse_time("1970-01-02"), Ok(86_400_000_000));
         assert_eq!(parse_time("1970-01-01T00:00:01.000Z"), Ok(1_000_000));
-        assert_eq!(parse_time("1970-01-01T00:00:01.000001Z"), Ok(1_001_000));
+        assert_eq!(parse_time("1970-01-01T00:00:01.000001Z"), Ok(1_000_001));
         for wrong in ["", "yesterday", "1970-02-30", "1970-01-01T00:00:00", "1970-01-01T00:00:00+09:00"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }

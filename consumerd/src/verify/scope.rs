@@ -100,7 +100,8 @@ mod tests {
             let selected = select(&sources, source, topic)?;
             Ok(selected.iter().map(|(source, topics)| format!("{}:{}", source.name, topics.join(","))).collect())
         };
-        let table: [(Option<&str>, Option<&str>, Result<Vec<&str>, &str>); 6] = [
+        type Case<'a> = (Option<&'a str>, Option<&'a str>, Result<Vec<&'a str>, &'a str>);
+        let table: [Case<'_>; 6] = [
             (None, None, Ok(vec!["a:t,u", "b:t"])),
             (Some("b"), None, Ok(vec!["b:t"])),
             (None, Some("t"), Ok(vec!["a:t", "b:t"])),

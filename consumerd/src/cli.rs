@@ -45,13 +45,21 @@ pub(crate) fn run() -> Exit {
             return Exit::Config;
         }
     };
-    if options.check {
+    if options.check && matches.subcommand().is_none() {
         loaded.warnings.iter().for_each(|warning| logging::say(Level::Warn, &warning.to_string()));
         return Exit::Done;
     }
     let config = loaded.value;
     if let Err(error) = logging::start(options.log(config.log), "consumerd") {
         return fail(&format!("the log cannot be started: {error}"));
+    }
+    if let Some((name, arguments)) = matches.subcommand() {
+        let exit = match name {
+            "verify" => crate::verify::run(&config, arguments, signals),
+            _ => Exit::Usage,
+        };
+        logging::finish(LOG_FINISH);
+        return exit;
     }
     let sources: Vec<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
     log::info!(
@@ -71,6 +79,7 @@ fn command() -> Command {
         .args_conflicts_with_subcommands(false)
         .subcommand(offsets::command())
         .subcommand(dead_letters::command())
+        .subcommand(crate::verify::command())
 }
 
 fn fail(reason: &str) -> Exit {

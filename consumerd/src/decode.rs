@@ -12,15 +12,23 @@ const RECEIVED_AT_MIN_MICROS: i64 = 1_483_228_800_000_000;
 /// A producer's clock may be so far ahead of ours.
 const AHEAD_MAX: Duration = Duration::from_secs(3600);
 
+/// The book of a record, whatever its times are.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn book(raw: &Raw) -> Result<OrderBook, String> {
+    let payload = raw.payload.as_ref().ok_or("the record has no value")?;
+    let schema = raw.headers.iter().find(|(name, _)| name == HEADER_SCHEMA);
+    let schema = schema.map(|(_, value)| value.as_deref().unwrap_or_default());
+    check_schema(schema).and_then(|()| OrderBook::decode(payload)).map_err(|error| error.to_string())
+}
+
 /// Judges a record. A book is encoded for COPY at once.
 pub(crate) fn judge(raw: &Raw, origin: Origin<'_>, now: Timestamp, retention: Option<Duration>) -> Fate {
     let dead = |reason: String| Fate::Dead { reason };
-    let Some(payload) = &raw.payload else { return dead("the record has no value".to_owned()) };
-    let schema = raw.headers.iter().find(|(name, _)| name == HEADER_SCHEMA);
-    let schema = schema.map(|(_, value)| value.as_deref().unwrap_or_default());
-    let book = match check_schema(schema).and_then(|()| OrderBook::decode(payload)) {
+    let book = match book(raw) {
         Ok(book) => book,
-        Err(error) => return dead(error.to_string()),
+        Err(reason) => return dead(reason),
     };
     if book.received_at.as_micros() < RECEIVED_AT_MIN_MICROS {
         return dead(format!("received_at: {} is before 2017", book.received_at));

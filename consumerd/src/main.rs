@@ -16,6 +16,7 @@ mod state;
 mod status;
 mod store;
 mod upkeep;
+mod verify;
 mod writer;
 
 #[cfg(test)]

@@ -30,3 +30,4 @@ mod spool;
 mod start;
 mod tidy;
 mod topic;
+mod verify;

@@ -15,7 +15,7 @@ use rdkafka::consumer::BaseConsumer;
 pub(crate) use context::Context;
 pub(crate) use lookup::Lookup;
 pub(crate) use partitions::Overview;
-pub(crate) use poll::Poll;
+pub(crate) use poll::{Poll, copy};
 
 use crate::config::{Batch, Source};
 use crate::handover::Handover;

@@ -384,7 +384,7 @@ fn with_offsets(offsets: &[(Partition, i64)]) -> Option<TopicPartitionList> {
 }
 
 /// A message pins memory of librdkafka, so it is copied at once.
-fn copy(message: &BorrowedMessage<'_>) -> Raw {
+pub(crate) fn copy(message: &BorrowedMessage<'_>) -> Raw {
     Raw {
         at_ms: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),

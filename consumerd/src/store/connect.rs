@@ -35,6 +35,8 @@ impl Bounds {
     pub(crate) const DAYS: Self = Self { statement: Duration::from_secs(120), lock: Duration::from_secs(2) };
     /// An operator's command may have to look through the whole table, and can be stopped by hand.
     pub(crate) const COMMAND: Self = Self { statement: Duration::from_secs(3600), lock: Duration::from_secs(10) };
+    /// To read a big table takes as long as it takes; 0 is no limit.
+    pub(crate) const READ: Self = Self { statement: Duration::ZERO, lock: Duration::from_secs(10) };
 }
 
 /// Connects.

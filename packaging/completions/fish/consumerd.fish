@@ -38,6 +38,7 @@ complete -c consumerd -n "__fish_consumerd_needs_command" -s h -l help -d 'Print
 complete -c consumerd -n "__fish_consumerd_needs_command" -s V -l version -d 'Print version'
 complete -c consumerd -n "__fish_consumerd_needs_command" -f -a "offsets" -d 'Show and set how far each partition is stored'
 complete -c consumerd -n "__fish_consumerd_needs_command" -f -a "dead-letters" -d 'Look at records that could not be stored, and try again'
+complete -c consumerd -n "__fish_consumerd_needs_command" -f -a "verify" -d 'Compare topic and table, record by record, up to what is stored now: 0 if equal, 1 if not, 3 if they cannot be compared'
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show reset" -l config -d 'The configuration file' -r -F
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and not __fish_seen_subcommand_from show reset" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
 warn\t''
@@ -123,3 +124,17 @@ syslog\t''
 stderr\t''"
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from retry" -l all -d 'All that are not stored yet'
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from retry" -s h -l help -d 'Print help'
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l source -d 'Only this source of the file' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l topic -d 'Only this topic' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l from -d 'Only books received at this time or later, such as 2026-11-23T10:00:00Z or 2026-11-23' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l to -d 'Only books received before this time' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l config -d 'The configuration file' -r -F
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+syslog\t''
+stderr\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -s h -l help -d 'Print help'

@@ -47,6 +47,7 @@ impl Writer {
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", "0")
             .set("linger.ms", "2")
+            .set("message.max.bytes", "16777216")
             .set("reconnect.backoff.max.ms", "500")
             .create()
             .expect("a producer");

@@ -17,6 +17,7 @@ mod exactly_once;
 mod exchanges;
 mod faults;
 mod holes;
+mod hostile;
 mod launchers;
 mod main_path;
 mod notify;

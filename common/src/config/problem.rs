@@ -1,6 +1,6 @@
 //! What is wrong with a file, and where.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -83,12 +83,23 @@ impl std::error::Error for Problems {}
 pub(super) struct Sink<'a> {
     file: &'a Path,
     text: &'a str,
+    /// Where each line begins.
+    lines: Vec<usize>,
+    /// A place, and how many characters of its line stand before it.
+    counted: Cell<(usize, usize)>,
     noted: RefCell<Vec<(usize, Problem)>>,
 }
 
 impl<'a> Sink<'a> {
     pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
-        Self { file, text, noted: RefCell::default() }
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        Self {
+            file,
+            text,
+            lines: [0].into_iter().chain(newlines).collect(),
+            counted: Cell::default(),
+            noted: RefCell::default(),
+        }
     }
 
     pub(super) fn problem(&self, span: Option<Range<usize>>, key: &str, message: impl Into<String>) {
@@ -117,10 +128,14 @@ impl<'a> Sink<'a> {
         while !self.text.is_char_boundary(offset) {
             offset -= 1;
         }
-        let before = &self.text[..offset];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
-        (line, before[line_start..].chars().count() + 1)
+        let line = self.lines.partition_point(|start| *start <= offset);
+        let start = line.checked_sub(1).map_or(0, |before| self.lines[before]);
+        // Mostly they come in order, and a line may be long.
+        let (from, before) =
+            Some(self.counted.get()).filter(|(at, _)| (start..=offset).contains(at)).unwrap_or((start, 0));
+        let chars = before + self.text[from..offset].chars().count();
+        self.counted.set((offset, chars));
+        (line, chars + 1)
     }
 
     /// The problems and the warnings, each in file order.

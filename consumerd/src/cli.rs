@@ -32,6 +32,10 @@ pub(crate) fn run() -> Exit {
         }
     };
     let options = Options::from_matches(&matches);
+    if options.check && matches.subcommand().is_some() {
+        logging::say(Level::Error, "--check stands alone, without a subcommand");
+        return Exit::Usage;
+    }
     if let Some((offsets::NAME, of)) = matches.subcommand() {
         return offsets::run(&options, signals, of);
     }
@@ -45,7 +49,7 @@ pub(crate) fn run() -> Exit {
             return Exit::Config;
         }
     };
-    if options.check && matches.subcommand().is_none() {
+    if options.check {
         loaded.warnings.iter().for_each(|warning| logging::say(Level::Warn, &warning.to_string()));
         return Exit::Done;
     }

@@ -152,14 +152,24 @@ pub(crate) fn store(
     }
     let Partition { topic, number } = &letter.partition;
     let (exchange, market) = (book.exchange.as_str(), book.market.as_str());
-    // The first three are those of the index.
+    // The first three are those of the index. A row of an earlier generation is that of another letter, if it had one.
     let there = transaction.query_opt(
         &format!(
             "SELECT kafka_generation FROM {} WHERE exchange = $1 AND market = $2 AND received_at = $3::text::timestamptz \
-                AND kafka_topic = $4 AND kafka_partition = $5 AND kafka_offset = $6 LIMIT 1",
+                AND kafka_topic = $4 AND kafka_partition = $5 AND kafka_offset = $6 AND kafka_generation >= $7 \
+                AND kafka_source = $8 LIMIT 1",
             schema.table("orderbook")
         ),
-        &[&exchange, &market, &received_at.to_string(), &&**topic, number, &letter.offset],
+        &[
+            &exchange,
+            &market,
+            &received_at.to_string(),
+            &&**topic,
+            number,
+            &letter.offset,
+            &letter.generation,
+            &letter.source,
+        ],
     )?;
     let stored = match there {
         Some(row) => Stored::InGeneration(row.get(0)),

@@ -153,18 +153,21 @@ impl Store {
         transaction.batch_execute("SET LOCAL synchronous_commit = on")?;
         for (partition, offset) in starts {
             let Partition { topic, number } = partition;
-            let made = transaction.execute(
+            let made = transaction.query_opt(
                 &format!(
-                    "INSERT INTO {positions} (cluster_id, kafka_topic, kafka_partition, kafka_source, next_offset) \
-                     VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"
+                    // Rows of another cluster's topic of this name must not be taken for this one's.
+                    "INSERT INTO {positions} \
+                     (cluster_id, kafka_topic, kafka_partition, kafka_source, next_offset, generation) \
+                     SELECT $1::text, $2::text, $3::int, $4::text, $5::bigint, coalesce(max(generation) + 1, 0) FROM {positions} \
+                     WHERE kafka_topic = $2 AND kafka_partition = $3 ON CONFLICT DO NOTHING RETURNING generation"
                 ),
                 &[&&**cluster, &&**topic, number, &&*self.source, offset],
             )?;
-            if made == 1 {
+            if let Some(made) = made {
                 let event = Event {
                     source: &self.source,
                     partition,
-                    generation: 0,
+                    generation: made.get(0),
                     from: None,
                     to: *offset,
                     kind: EventKind::Start,

@@ -214,6 +214,10 @@ impl Entry {
         let is_skipped = skipped.iter().any(|(from, to)| (*from..*to).contains(&self.offset));
         match (self.rows, self.letters, self.book, self.differs) {
             (0, ..) if !self.is_wanted => Outcome::None,
+            (0, 1, Ok(book), _) if self.is_retried => match kept_since.is_some_and(|since| book.received_at < since) {
+                true => Outcome::Expired,
+                false => wrong(Kind::Missing, "no row, though its dead letter was stored by a retry".to_owned()),
+            },
             (0, 1, ..) => Outcome::DeadLettered,
             (0, 0, ..) if is_skipped => Outcome::Skipped,
             (0, 0, Ok(book), _) if kept_since.is_some_and(|since| book.received_at < since) => Outcome::Expired,

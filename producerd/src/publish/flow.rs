@@ -178,7 +178,8 @@ impl Flow {
         self.is_topic_ready && self.closed_until.is_none() && !self.is_stalled(now) && self.has_room()
     }
 
-    fn is_stalled(&self, now: Instant) -> bool {
+    /// Whether nothing of what is on its way has been reported for too long.
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
         !self.on_its_way.is_empty() && now.saturating_duration_since(self.progress_at) >= STALL
     }
 

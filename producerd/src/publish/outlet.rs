@@ -260,7 +260,8 @@ impl Outlet {
 
     /// Lets books go into the spool if they wait too long, or are too many; and copies of those on their way with them.
     fn open_if_stuck(&self, state: &mut State, now: Instant) {
-        let is_long = state.flow.waits_since().is_some_and(|since| now.saturating_duration_since(since) >= WAIT_MAX);
+        let waits = |since| now.saturating_duration_since(since) >= WAIT_MAX;
+        let is_long = state.flow.is_stalled(now) || state.flow.waits_since().is_some_and(waits);
         if !state.backlog.takes_copies() || !(is_long || state.flow.waiting_bytes() > OUTBOX_BYTES_MAX) {
             return;
         }

@@ -106,7 +106,7 @@ mod tests {
         let urls = [2, 3, 4].map(|port| format!("http://127.0.0.1:{port}"));
         assert_eq!(
             producerd("127.0.0.1:1", &urls),
-            "symbols_file = \"symbols.toml\"\n\n[kafka]\nbrokers = [\"127.0.0.1:1\"]\n\n\
+            "symbols_file = \"symbols.toml\"\n\n[spool]\ndirectory = \"spool\"\n\n[kafka]\nbrokers = [\"127.0.0.1:1\"]\n\n\
              [exchange.bithumb]\nbase_url = \"http://127.0.0.1:2\"\n\n\
              [exchange.upbit]\nbase_url = \"http://127.0.0.1:3\"\n\n\
              [exchange.korbit]\nbase_url = \"http://127.0.0.1:4\"\n"

@@ -11,7 +11,12 @@ use coinflow_tests::wait::wait_until;
 use super::{PRODUCER, Working, alone, beside_others, on_each_release, symbols_file};
 use crate::rig::SOON;
 
-on_each_release!(returns_after_it_is_done_under_full_load, a_broken_file_changes_nothing, a_broken_file_at_start,);
+on_each_release!(
+    returns_after_it_is_done_under_full_load,
+    waits_for_a_daemon_that_hears_late,
+    a_broken_file_changes_nothing,
+    a_broken_file_at_start,
+);
 
 const RELOADS: usize = 200;
 const SYMBOLS: usize = 500;
@@ -109,6 +114,29 @@ fn returns_after_it_is_done_under_full_load(release: Release) {
     working.ok(&format!("systemctl stop {PRODUCER}"));
     let summary = working.wait_journal(&format!("-u {PRODUCER}"), "summary ");
     assert!(summary.contains("polls_skipped=0 polls_failed=0"), "{summary}");
+}
+
+/// The signal is heard long after the command that sends it has ended: the reload is not over before.
+fn waits_for_a_daemon_that_hears_late(release: Release) {
+    let _turn = beside_others();
+    let working = Working::new(release);
+    working.watch("200ms", &["BTC"]);
+    working.put("/etc/coinflow/symbols.toml", &symbols_file("200ms", &["BTC", "ETH"]));
+    let script = r#"
+        kill -STOP $PID
+        systemctl reload producerd & reload=$!
+        sleep 3
+        systemctl show --value --property=ActiveState producerd
+        kill -CONT $PID
+        wait $reload
+        echo "$? $(systemctl show --value --property=StatusText producerd)"
+    "#;
+    let pid = working.machine.main_pid(PRODUCER).expect("a pid");
+    let said = working.ok(&script.replace("$PID", &pid.to_string()));
+    let mut lines = said.lines();
+    assert_eq!(lines.next(), Some("reloading"), "{said}");
+    assert!(lines.next().is_some_and(|line| line.starts_with("0 2 symbols")), "{said}");
+    working.wait_property(PRODUCER, "ActiveState", |state| state == "active");
 }
 
 fn a_broken_file_changes_nothing(release: Release) {

@@ -1,0 +1,198 @@
+//! From the exchange's reply to the row that another session sees, at 200 books a second; beside it, a loop that inserts
+//! and commits one book at a time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use coinflow_common::orderbook::{Level, Timestamp};
+use postgres::Client;
+use uuid::Uuid;
+
+use super::books::{self, Shape};
+use super::poll::{Polling, TOPIC};
+use super::report::Figure;
+use super::stats::{Goal, Runs, percentile};
+use super::{READY, Size, cpu, progress, stop};
+use crate::servers::{Daemon, Kafka, Postgres};
+
+const MARKETS: u32 = 200;
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks of the session that waits for rows.
+const LOOK: Duration = Duration::from_millis(1);
+
+fn now_micros() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
+    let kafka = Kafka::start()?;
+    let postgres = super::postgres()?;
+    let mut consumerd = super::consumerd(&kafka, &postgres, TOPIC)?;
+    let [mut middle, mut tail] = [Runs::default(), Runs::default()];
+    let [mut producer_memory, mut consumer_memory] = [Runs::default(), Runs::default()];
+    for run in 0..size.runs {
+        let mut ours: Option<Vec<f64>> = None;
+        let mut beside: Option<Vec<f64>> = None;
+        // The first turn makes the table, so that it has to be coinflow's.
+        for turn in 0..2 {
+            if (run + turn) % 2 == 0 {
+                let (late, memory) = coinflow(&kafka, &postgres, &mut consumerd, size)?;
+                producer_memory.ours.push(memory[0]);
+                consumer_memory.ours.push(memory[1]);
+                ours = Some(late);
+            } else {
+                beside = Some(inserts(&postgres, size)?);
+            }
+        }
+        let (Some(ours), Some(beside)) = (ours, beside) else { return Err("a turn was left out".to_owned()) };
+        progress(&format!(
+            "latency run {run}: p50 {:.2} p99 {:.2} ms of {} books, INSERT p50 {:.2} p99 {:.2}",
+            percentile(&ours, 50),
+            percentile(&ours, 99),
+            ours.len(),
+            percentile(&beside, 50),
+            percentile(&beside, 99)
+        ));
+        middle.ours.push(percentile(&ours, 50));
+        middle.limit.push(percentile(&beside, 50));
+        tail.ours.push(percentile(&ours, 99));
+        tail.limit.push(percentile(&beside, 99));
+    }
+    let figure = |what, runs, goal| Figure {
+        part: "latency",
+        what,
+        unit: "ms",
+        beside: "INSERT and COMMIT of each book",
+        runs,
+        goal: Goal::AboveByAtMost(goal),
+        note: "200 books/s; coinflow's is seen by a session that looks each millisecond".to_owned(),
+    };
+    let memory = |what, runs, goal| Figure {
+        part: "memory",
+        what,
+        unit: "MiB",
+        beside: "",
+        runs,
+        goal: Goal::AtMost(goal),
+        note: String::new(),
+    };
+    Ok(vec![
+        figure("reply received to row visible, p50", middle, 3.0),
+        figure("reply received to row visible, p99", tail, 8.0),
+        memory("peak of producerd under latency", producer_memory, 20.0),
+        memory("peak of consumerd under latency", consumer_memory, 40.0),
+    ])
+}
+
+/// Latencies of all books after the warm-up in ms, sorted, and both daemons' peak memory in MiB.
+fn coinflow(
+    kafka: &Kafka,
+    postgres: &Postgres,
+    consumerd: &mut Daemon,
+    size: Size,
+) -> Result<(Vec<f64>, [f64; 2]), String> {
+    let mut polling = Polling::new(kafka, MARKETS, INTERVAL, 3)?;
+    consumerd.start()?;
+    consumerd.wait_ready(READY)?;
+    let producer = polling.start()?;
+    let began = now_micros();
+    let is_over = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch(postgres.connect()?, &is_over));
+        std::thread::sleep(Duration::from_secs(size.seconds));
+        is_over.store(true, Ordering::Relaxed);
+        watcher.join().unwrap_or_else(|_| Err("the watcher panicked".to_owned()))
+    })?;
+    let memory = [cpu::peak_mib(producer)?, cpu::peak_mib(consumerd.pid()?)?];
+    stop(&mut polling.producerd)?;
+    stop(consumerd)?;
+    let query = "SELECT kafka_partition, kafka_offset, (extract(epoch FROM received_at) * 1000000)::bigint \
+                   FROM coinflow.orderbook WHERE received_at >= to_timestamp($1::float8 / 1000000)";
+    let rows = postgres.connect()?.query(query, &[&(began as f64)]).map_err(|error| error.to_string())?;
+    let mut late: Vec<f64> = rows
+        .iter()
+        .filter_map(|row| {
+            let (partition, offset, received): (i32, i64, i64) = (row.get(0), row.get(1), row.get(2));
+            let looks = seen.get(&partition)?;
+            let (_, at) = looks.get(looks.partition_point(|(next, _)| *next <= offset))?;
+            Some((at - received) as f64 / 1000.0)
+        })
+        .collect();
+    late.sort_by(f64::total_cmp);
+    Ok((late, memory))
+}
+
+/// Positions by partition with the first time each was seen, in µs since 1970. A position becomes visible together with
+/// the rows before it.
+type Seen = BTreeMap<i32, Vec<(i64, i64)>>;
+
+fn watch(mut client: Client, is_over: &AtomicBool) -> Result<Seen, String> {
+    let statement = client
+        .prepare("SELECT kafka_partition, next_offset FROM coinflow.kafka_offset")
+        .map_err(|error| error.to_string())?;
+    let mut seen = Seen::new();
+    while !is_over.load(Ordering::Relaxed) {
+        let rows = client.query(&statement, &[]).map_err(|error| error.to_string())?;
+        let at = now_micros();
+        for row in rows {
+            let (partition, next): (i32, i64) = (row.get(0), row.get(1));
+            let looks = seen.entry(partition).or_default();
+            if looks.last().is_none_or(|(last, _)| *last < next) {
+                looks.push((next, at));
+            }
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(seen)
+}
+
+/// How long an INSERT with its COMMIT takes for each book, at the same rate into the same table, in ms, sorted.
+fn inserts(postgres: &Postgres, size: Size) -> Result<Vec<f64>, String> {
+    let mut client = postgres.connect()?;
+    let statement = client
+        .prepare(
+            "INSERT INTO coinflow.orderbook (exchange, market, exchange_ts, requested_at, received_at, producer_run, \
+             producer_sequence, ask_price, ask_quantity, bid_price, bid_quantity, kafka_source, kafka_topic, \
+             kafka_partition, kafka_generation, kafka_offset) VALUES ($1, $2, $3::text::timestamptz, \
+             $3::text::timestamptz, $3::text::timestamptz, $4::text::uuid, $5, $6::text::numeric[], \
+             $7::text::numeric[], $8::text::numeric[], $9::text::numeric[], 'beside', 'beside', 0, 0, $5)",
+        )
+        .map_err(|error| error.to_string())?;
+    let shape = Shape { books: 0, levels: 30, partitions: 1, markets: u64::from(MARKETS) };
+    let (run, step) = (Uuid::now_v7(), INTERVAL / MARKETS);
+    let mut late = Vec::new();
+    let began = Instant::now();
+    for index in 0..size.seconds as u32 * MARKETS {
+        std::thread::sleep((began + step * index).saturating_duration_since(Instant::now()));
+        let received_at = Timestamp::from_system(SystemTime::now());
+        let book = books::book(&shape, run, u64::from(index), received_at)?;
+        let side = |levels: &[Level], text: fn(&Level) -> String| {
+            format!("{{{}}}", levels.iter().map(text).collect::<Vec<_>>().join(","))
+        };
+        let price = |level: &Level| level.price.to_string();
+        let quantity = |level: &Level| level.quantity.to_string();
+        let arrays =
+            [side(&book.asks, price), side(&book.asks, quantity), side(&book.bids, price), side(&book.bids, quantity)];
+        let started = Instant::now();
+        client
+            .execute(
+                &statement,
+                &[
+                    &book.exchange.as_str(),
+                    &book.market.as_str(),
+                    &received_at.to_string(),
+                    &run.to_string(),
+                    &book.sequence,
+                    &arrays[0],
+                    &arrays[1],
+                    &arrays[2],
+                    &arrays[3],
+                ],
+            )
+            .map_err(|error| error.to_string())?;
+        late.push(started.elapsed().as_secs_f64() * 1000.0);
+    }
+    late.sort_by(f64::total_cmp);
+    Ok(late)
+}

@@ -1,0 +1,140 @@
+//! The benchmarks: what coinflow takes beside what the same work takes at least, in one run and on the same machine.
+
+mod books;
+mod cpu;
+mod drain;
+mod latency;
+mod limit;
+mod poll;
+mod report;
+mod small;
+mod stats;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::servers::{Daemon, Kafka, Postgres, PostgresOptions, Program};
+use report::{Circumstances, Figure};
+
+/// The parts in the order in which they run, with what each is.
+pub const PARTS: [(&str, &str); 6] = [
+    (
+        "drain",
+        "consumerd empties a topic, beside COPY; its CPU time beside that of kcat, COPY and a decode; its memory",
+    ),
+    ("latency", "from the exchange's reply to the row that another session sees, beside an INSERT for each book"),
+    ("poll", "how late requests start, beside a bare sleeper"),
+    ("poll-cpu", "CPU time of a poll, beside a bare HTTP client"),
+    ("away", "producerd's memory while Kafka is away"),
+    ("small", "reload and start"),
+];
+
+const READY: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub is_quick: bool,
+    /// None: all.
+    pub part: Option<String>,
+    pub markdown: Option<PathBuf>,
+    pub json: Option<PathBuf>,
+}
+
+/// How much is done, by the options.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    runs: usize,
+    drain_books: u64,
+    /// Of latency, poll and the like.
+    seconds: u64,
+}
+
+/// Runs what was asked for, and gives the table.
+pub fn run(options: &Options) -> Result<String, String> {
+    let size = if options.is_quick {
+        Size { runs: 3, drain_books: 60_000, seconds: 15 }
+    } else {
+        Size { runs: 5, drain_books: 200_000, seconds: 60 }
+    };
+    let circumstances = Circumstances {
+        date: said_by("date", &["-u", "+%F %H:%M UTC"]),
+        commit: said_by("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        load_before: std::fs::read_to_string("/proc/loadavg")
+            .unwrap_or_default()
+            .split(' ')
+            .next()
+            .unwrap_or("?")
+            .to_owned(),
+        runs: size.runs,
+        is_quick: options.is_quick,
+    };
+    let mut figures: Vec<Figure> = Vec::new();
+    for (part, _) in PARTS {
+        if options.part.as_deref().is_some_and(|only| only != part) {
+            continue;
+        }
+        progress(&format!("{part} …"));
+        figures.extend(match part {
+            "drain" => drain::run(size)?,
+            "latency" => latency::run(size)?,
+            "poll" => poll::lateness(size)?,
+            "poll-cpu" => poll::cpu_per_poll(size)?,
+            "away" => poll::away(size)?,
+            _ => small::run(size)?,
+        });
+    }
+    let table = report::table(&circumstances, &figures);
+    if let Some(path) = &options.markdown {
+        std::fs::write(path, format!("# Benchmarks\n\n{table}"))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if let Some(path) = &options.json {
+        let text = format!("{:#}\n", report::json(&circumstances, &figures));
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(table)
+}
+
+/// To stderr, for whoever waits.
+#[expect(clippy::print_stderr, reason = "a program that tells how far it is")]
+fn progress(text: &str) {
+    eprintln!("bench: {text}");
+}
+
+/// The first line that a command prints, or `?`.
+fn said_by(command: &str, arguments: &[&str]) -> String {
+    let output = Command::new(command).args(arguments).output().ok().filter(|output| output.status.success());
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.filter(|text| !text.is_empty()).unwrap_or_else(|| "?".to_owned())
+}
+
+/// PostgreSQL as Debian sets it up, with its fsync.
+fn postgres() -> Result<Postgres, String> {
+    Postgres::start_with(&PostgresOptions { durable: true, settings: Vec::new() })
+}
+
+fn consumerd(kafka: &Kafka, postgres: &Postgres, topic: &str) -> Result<Daemon, String> {
+    let daemon = Daemon::new(Program::Consumerd)?;
+    let text = format!(
+        "[postgres]\nconnection = \"{}\"\n[source.main]\nbrokers = [\"{}\"]\ntopics = [\"{topic}\"]\n",
+        postgres.connection(),
+        kafka.bootstrap()
+    );
+    daemon.write("consumerd.toml", &text)?;
+    Ok(daemon)
+}
+
+/// The numbers of a daemon's last `summary` line.
+fn summary(daemon: &Daemon, key: &str) -> Result<u64, String> {
+    let lines = daemon.stderr().all();
+    let line = lines.iter().rev().find(|line| line.contains(" summary ")).ok_or("no summary line")?;
+    let value = line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok());
+    value.ok_or_else(|| format!("no {key} in {line}"))
+}
+
+fn stop(daemon: &mut Daemon) -> Result<(), String> {
+    let status = daemon.stop()?;
+    if status.success() { Ok(()) } else { Err(format!("a daemon ended with {status}")) }
+}

@@ -29,7 +29,7 @@ impl Chance {
 }
 
 /// A thread that ends when told to, and is joined.
-struct Background {
+pub(crate) struct Background {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -46,14 +46,14 @@ impl Background {
         Background { stop, thread: Some(thread) }
     }
 
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("joined once").join().expect("the background thread found nothing wrong");
     }
 }
 
 /// Writes about 2,000 books a second until it is stopped, and waits then until Kafka has them.
-fn keep_writing(bootstrap: String) -> Background {
+pub(crate) fn keep_writing(bootstrap: String) -> Background {
     let mut writer = Writer::new(&bootstrap, TOPIC);
     Background::start(move || {
         writer.write(20);
@@ -81,7 +81,7 @@ fn watch_commits(client: KafkaClient, postgres: &Postgres, compared: Arc<AtomicU
 }
 
 /// Under continuous writing, lets `trouble` happen, then checks that nothing is lost and nothing doubled.
-fn check(rig: &mut Rig, trouble: impl FnOnce(&mut Rig)) {
+pub(crate) fn check(rig: &mut Rig, trouble: impl FnOnce(&mut Rig)) {
     rig.client().create_topic(TOPIC, 4, 1, &[]).expect("a topic");
     let compared = Arc::new(AtomicU64::new(0));
     let watcher = watch_commits(rig.client(), &rig.postgres, Arc::clone(&compared));

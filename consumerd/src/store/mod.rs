@@ -11,6 +11,7 @@ mod numeric;
 pub(crate) mod offsets;
 mod positions;
 mod schema;
+mod shape;
 mod tuple;
 mod write;
 
@@ -49,6 +50,7 @@ pub(crate) struct Store {
 struct Statements {
     advance: Statement,
     markets: Statement,
+    shape: Statement,
 }
 
 impl Store {
@@ -73,6 +75,7 @@ impl Store {
                 "INSERT INTO {} (exchange, market) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING",
                 schema.table("market")
             ))?,
+            shape: shape::prepare(&mut client, &schema)?,
         };
         let copy = write::copy_statement(&schema);
         let source = Arc::clone(source);

@@ -12,6 +12,7 @@ macro_rules! show {
 
 mod books;
 mod cli;
+mod commit;
 mod database;
 mod dead_letters;
 mod exactly_once;

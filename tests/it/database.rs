@@ -13,7 +13,7 @@ use crate::exactly_once::check;
 use crate::overrun::{status, wait_status};
 use crate::rig::{LATER, Rig};
 
-fn sql(rig: &Rig, statements: &str) {
+pub(crate) fn sql(rig: &Rig, statements: &str) {
     let mut client = rig.postgres.connect_as("postgres", "coinflow").expect("a superuser's connection");
     client.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}\n{}", rig.logs()));
 }
@@ -28,7 +28,7 @@ pub(crate) fn goes_on(rig: &Rig) {
 }
 
 /// Runs until it is well, lets something go wrong, waits until STATUS says all of this, and puts it right.
-fn trouble(rig: &mut Rig, wrong: impl FnOnce(&mut Rig), says: &[&str], right: impl FnOnce(&mut Rig)) {
+pub(crate) fn trouble(rig: &mut Rig, wrong: impl FnOnce(&mut Rig), says: &[&str], right: impl FnOnce(&mut Rig)) {
     goes_on(rig);
     let pid = rig.consumerd.pid().expect("a pid");
     wrong(rig);

@@ -35,16 +35,16 @@ impl Writer {
     /// Somebody else has moved a position: nothing that was read of it counts, and it is read from where it is now.
     pub(super) fn lost(&mut self, partition: &Partition, found: Option<Position>) {
         let Some(held) = self.positions.remove(partition) else { return };
+        let went_back = found.is_none_or(|at| at.generation <= held.at.generation && at.next < held.at.next);
+        let what = match went_back {
+            true => "database has gone back to an older state, reading on from its position",
+            false => "position moved by somebody else, reading on from there",
+        };
         let found = found.map_or_else(|| "none".to_owned(), |found| found.next.to_string());
         // Two groups that store the same topic fence each other all the time.
         let may_tell = self.fence_told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
         let level = if may_tell { log::Level::Warn } else { log::Level::Debug };
-        log::log!(
-            level,
-            "position moved by somebody else, reading on from there source={} {partition} expected={} found={found}",
-            self.resolver.name,
-            held.at.next
-        );
+        log::log!(level, "{what} source={} {partition} expected={} found={found}", self.resolver.name, held.at.next);
         if may_tell {
             self.fence_told_at = Some(Instant::now());
         }

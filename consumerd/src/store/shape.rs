@@ -4,7 +4,7 @@
 //! numeric is most often 0. So no row is sent to a column that somebody has given another type.
 
 use postgres::types::{Kind, Type};
-use postgres::{Client, Statement};
+use postgres::{GenericClient, Statement};
 
 use super::tuple::COLUMNS;
 use super::{PgFault, Schema};
@@ -14,7 +14,7 @@ use super::{PgFault, Schema};
 ///
 /// # Errors
 /// As any statement; a column of another type.
-pub(super) fn prepare(client: &mut Client, schema: &Schema) -> Result<Statement, PgFault> {
+pub(super) fn prepare(client: &mut impl GenericClient, schema: &Schema) -> Result<Statement, PgFault> {
     // ONLY: the partitions, which cannot differ, are neither looked at nor locked.
     let query = format!("SELECT {} FROM ONLY {} LIMIT 0", COLUMNS.join(", "), schema.table("orderbook"));
     let statement = client.prepare(&query)?;

@@ -69,6 +69,10 @@ fn an_open_reader_delays_neither_the_next_day_nor_a_row() {
         rig.consumerd.start().expect("consumerd starts");
         wait_until(SOON, "the next day", || is_attached(rig, &tomorrow).then_some(())).expect("made");
         goes_on(rig);
+        // What came while it was stopped is stored late.
+        let fresh = "SELECT count(*) FROM coinflow.orderbook WHERE stored_at - received_at < interval '500 ms' \
+                        AND received_at > now() - interval '2 s'";
+        wait_until(LATER, "fresh rows", || (rig.number(fresh) > Some(100)).then_some(())).expect("caught up");
         let since = now();
         // A day that a row needs at once.
         let mut late = book(Uuid::now_v7(), "KRW-LATE", 1);

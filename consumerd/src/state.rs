@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coinflow_common::orderbook::Timestamp;
 
+use crate::record::Partition;
 use crate::source::Overview;
+use crate::store::Identity;
 
 /// Goes up only.
 #[derive(Debug, Default)]
@@ -62,6 +64,10 @@ pub(crate) struct View {
     pub(crate) database: Database,
     pub(crate) overview: Overview,
     pub(crate) missing_topics: BTreeSet<String>,
+    /// The database that stores.
+    pub(crate) identity: Option<Identity>,
+    /// Partitions for which another database commits to our group.
+    pub(crate) strangers: Vec<(Partition, Identity)>,
 }
 
 impl State {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use coinflow_common::config::show_duration;
 use coinflow_common::orderbook::Timestamp;
 
+use crate::record::Partition;
 use crate::state::{Database, View};
 
 /// Over how long the rate is taken.
@@ -52,13 +53,14 @@ pub(crate) struct Snapshot<'a> {
 
 /// Both servers and the amount of work first, then what is not as it should be.
 pub(crate) fn line(snapshot: &Snapshot<'_>, now: Timestamp) -> String {
-    let View { database, overview, missing_topics } = &snapshot.view;
+    let View { database, overview, missing_topics, strangers, .. } = &snapshot.view;
     let waits = snapshot.waits >= WAIT_TOLD;
     let is_up = snapshot.kafka_up
         && snapshot.refusal.is_none()
         && !waits
         && *database == Database::Up
-        && overview.stopped.is_empty();
+        && overview.stopped.is_empty()
+        && strangers.is_empty();
     let mut line = String::new();
     // Writing to a String cannot fail.
     _ = write!(line, "{}: {}", snapshot.name, if is_up { "up" } else { "waiting" });
@@ -105,6 +107,13 @@ pub(crate) fn line(snapshot: &Snapshot<'_>, now: Timestamp) -> String {
             }
         }
     }
+    if let Some((partition, stranger)) = strangers.first() {
+        let Partition { topic, number } = partition;
+        _ = write!(line, ", another database commits to the same group: {stranger} for {topic}/{number}");
+        if strangers.len() > 1 {
+            _ = write!(line, " and {} more", strangers.len() - 1);
+        }
+    }
     if overview.asked > 0 {
         _ = write!(line, ", {} waiting for their position", overview.asked);
     }
@@ -118,8 +127,8 @@ pub(crate) fn line(snapshot: &Snapshot<'_>, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Partition;
     use crate::source::Overview;
+    use crate::store::Identity;
 
     fn shown(change: impl FnOnce(&mut Snapshot<'_>)) -> String {
         let view = View {
@@ -154,6 +163,14 @@ mod tests {
         assert!(line.starts_with("main: waiting") && line.contains(", Kafka refuses: JoinGroup failed,"), "{line}");
         let line = shown(|snapshot| snapshot.waits = Duration::from_secs(340));
         assert!(line.starts_with("main: waiting") && line.contains("PostgreSQL has not answered for 340s"), "{line}");
+    }
+
+    #[test]
+    fn a_group_with_two_databases_is_told() {
+        let stranger = |number| (Partition::new("t", number), Identity::new("7/5/other"));
+        let line = shown(|snapshot| snapshot.view.strangers = vec![stranger(2), stranger(3)]);
+        assert!(line.starts_with("main: waiting"), "{line}");
+        assert!(line.ends_with(", another database commits to the same group: 7/5/other for t/2 and 1 more"), "{line}");
     }
 
     #[test]

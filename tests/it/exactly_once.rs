@@ -29,7 +29,7 @@ impl Chance {
 }
 
 /// A thread that ends when told to, and is joined.
-struct Background {
+pub(crate) struct Background {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -46,14 +46,14 @@ impl Background {
         Background { stop, thread: Some(thread) }
     }
 
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("joined once").join().expect("the background thread found nothing wrong");
     }
 }
 
 /// Writes about 2,000 books a second until it is stopped, and waits then until Kafka has them.
-fn keep_writing(bootstrap: String) -> Background {
+pub(crate) fn keep_writing(bootstrap: String) -> Background {
     let mut writer = Writer::new(&bootstrap, TOPIC);
     Background::start(move || {
         writer.write(20);
@@ -80,9 +80,23 @@ fn watch_commits(client: KafkaClient, postgres: &Postgres, compared: Arc<AtomicU
     })
 }
 
+/// When the writer has ended: nothing is lost and nothing doubled.
+pub(crate) fn each_once(rig: &Rig) {
+    let records = rig.settle();
+    assert!(records > 1000, "{records} records are no test");
+    let gaps = "SELECT count(*) FROM (SELECT producer_sequence - lag(producer_sequence, 1, 0::bigint) \
+                OVER (PARTITION BY market, producer_run ORDER BY producer_sequence) AS step FROM coinflow.orderbook) AS s \
+                WHERE step <> 1";
+    assert_eq!(rig.number(gaps), Some(0), "sequence numbers have no gap and no repetition");
+}
+
 /// Under continuous writing, lets `trouble` happen, then checks that nothing is lost and nothing doubled.
-fn check(rig: &mut Rig, trouble: impl FnOnce(&mut Rig)) {
-    rig.client().create_topic(TOPIC, 4, 1, &[]).expect("a topic");
+pub(crate) fn check(rig: &mut Rig, trouble: impl FnOnce(&mut Rig)) {
+    check_replicated(rig, 1, trouble);
+}
+
+pub(crate) fn check_replicated(rig: &mut Rig, replication: i32, trouble: impl FnOnce(&mut Rig)) {
+    rig.client().create_topic(TOPIC, 4, replication, &[]).expect("a topic");
     let compared = Arc::new(AtomicU64::new(0));
     let watcher = watch_commits(rig.client(), &rig.postgres, Arc::clone(&compared));
     let writer = keep_writing(rig.kafka.bootstrap());
@@ -90,12 +104,7 @@ fn check(rig: &mut Rig, trouble: impl FnOnce(&mut Rig)) {
     rig.wait_rows(1, LATER);
     trouble(rig);
     writer.stop();
-    let records = rig.settle();
-    assert!(records > 1000, "{records} records are no test");
-    let gaps = "SELECT count(*) FROM (SELECT producer_sequence - lag(producer_sequence, 1, 0::bigint) \
-                OVER (PARTITION BY market, producer_run ORDER BY producer_sequence) AS step FROM coinflow.orderbook) AS s \
-                WHERE step <> 1";
-    assert_eq!(rig.number(gaps), Some(0), "sequence numbers have no gap and no repetition");
+    each_once(rig);
     watcher.stop();
     assert!(compared.load(Ordering::Relaxed) > 20, "Kafka's commits were hardly looked at");
 }

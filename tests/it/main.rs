@@ -12,9 +12,12 @@ macro_rules! show {
 
 mod books;
 mod cli;
+mod commit;
+mod database;
 mod dead_letters;
 mod exactly_once;
 mod exchanges;
+mod failover;
 mod faults;
 mod holes;
 mod hostile;
@@ -24,6 +27,8 @@ mod notify;
 mod offsets;
 mod overrun;
 mod packages;
+mod positions;
+mod reader;
 mod reload;
 mod rig;
 mod shutdown;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::books::{Writer, book};
 use crate::rig::{LATER, Rig, SOON, TOPIC, lines_at};
 
-fn status(rig: &Rig) -> String {
+pub(crate) fn status(rig: &Rig) -> String {
     let all = rig.consumerd.notify().all();
     all.iter().rev().find_map(|message| message.value("STATUS").map(str::to_owned)).unwrap_or_default()
 }

@@ -63,7 +63,7 @@ impl Rig {
         let text = format!(
             "[postgres]\nconnection = \"{}\"\n[source.main]\nbrokers = [\"{}\"]\n{source}\n",
             self.postgres.connection(),
-            self.kafka.bootstrap(),
+            self.kafka.bootstrap().replace(',', "\", \""),
         );
         daemon.write("consumerd.toml", &text).expect("consumerd.toml");
     }

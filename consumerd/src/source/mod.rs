@@ -12,6 +12,7 @@ use std::sync::Arc;
 use coinflow_common::kafka::{Cluster, client_config};
 use rdkafka::consumer::BaseConsumer;
 
+pub(crate) use commits::{Committed, committed};
 pub(crate) use context::Context;
 pub(crate) use lookup::Lookup;
 pub(crate) use partitions::Overview;

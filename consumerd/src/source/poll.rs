@@ -294,7 +294,7 @@ impl Poll {
     }
 
     fn commit(&mut self, commits: &[(Partition, i64)], now: Instant) {
-        let Some(list) = with_offsets(commits) else { return };
+        let Some(list) = self.to_commit(commits) else { return };
         match self.consumer.commit(&list, CommitMode::Async) {
             Ok(()) => self.commits.sent(now),
             Err(error) => {
@@ -302,6 +302,16 @@ impl Poll {
                 self.partitions.commit_failed();
             }
         }
+    }
+
+    /// With the name of the database that stores.
+    fn to_commit(&self, commits: &[(Partition, i64)]) -> Option<TopicPartitionList> {
+        let list = with_offsets(commits)?;
+        if let Some(identity) = &self.state.view().identity {
+            let metadata = identity.metadata();
+            list.elements().iter_mut().for_each(|element| element.set_metadata(&metadata));
+        }
+        Some(list)
     }
 
     fn show(&mut self) {
@@ -330,7 +340,8 @@ impl Poll {
         }
         // All of them: the answer to an earlier one is not known.
         self.partitions.commit_failed();
-        if let Some(list) = with_offsets(&self.partitions.take_commits()) {
+        let commits = self.partitions.take_commits();
+        if let Some(list) = self.to_commit(&commits) {
             let consumer = Arc::clone(&self.consumer);
             let commit = Aside::run("last-commit", move || {
                 if let Err(error) = consumer.commit(&list, CommitMode::Sync) {

@@ -58,6 +58,8 @@ pub(crate) fn class(fault: &PgFault) -> Class {
         // A row that breaks a constraint names it. A null where none may be names only a column, and consumerd sends
         // none: somebody has added that column.
         "23502" => Class::Setup,
+        // The bytes of a field are consumerd's own, and right for the column as it was made: its type was changed.
+        "22P03" => Class::Setup,
         _ => match code.get(..2) {
             Some("08") => Class::Away,
             Some("53" | "58") => Class::Resources,
@@ -163,7 +165,7 @@ mod tests {
             (Class::Concurrency, &["40001", "40P01", "55P03"]),
             (Class::Timeout, &["57014"]),
             (Class::Setup, &["42P01", "42703", "42804", "42501", "28000", "28P01", "3D000", "3F000", "0A000", "26000"]),
-            (Class::Setup, &["P0001", "23502"]),
+            (Class::Setup, &["P0001", "23502", "22P03"]),
             (Class::Row, &["22003", "22P02", "22P05", "22021", "21000", "23503", "23505", "23P01", "54000"]),
             (Class::Unknown, &["XX000", "XX001", "25P02", "55000", "57000", "F0000", "", "4"]),
         ];

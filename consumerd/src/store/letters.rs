@@ -7,7 +7,7 @@ use postgres::{Client, Row};
 
 use super::days::{self, Day};
 use super::offsets::UTC;
-use super::{PgFault, Schema, dead, write};
+use super::{PgFault, Schema, dead, shape, write};
 use crate::record::{Book, Partition, Raw};
 
 /// A row of `dead_letter`.
@@ -181,6 +181,7 @@ pub(crate) fn store(
                 ),
                 &[&exchange, &market],
             )?;
+            shape::prepare(&mut transaction, schema)?;
             let tuples = std::iter::once(book.tuple.as_slice());
             write::copy(&mut transaction, &write::copy_statement(schema), tuples)?;
             Stored::Now

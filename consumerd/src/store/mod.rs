@@ -5,11 +5,13 @@ mod connect;
 pub(crate) mod days;
 mod dead;
 mod fault;
+mod identity;
 pub(crate) mod letters;
 mod numeric;
 pub(crate) mod offsets;
 mod positions;
 mod schema;
+mod shape;
 mod tuple;
 mod write;
 
@@ -22,6 +24,7 @@ use postgres::{Client, Statement};
 
 pub(crate) use connect::{Bounds, connect};
 pub(crate) use fault::{Class, PgFault};
+pub(crate) use identity::Identity;
 pub(crate) use positions::Position;
 pub(crate) use schema::{Schema, migrate};
 pub(crate) use tuple::{Origin, encode};
@@ -34,6 +37,8 @@ pub(crate) struct Store {
     client: Client,
     schema: Schema,
     source: Arc<str>,
+    /// What this database is called in the commits to Kafka.
+    pub(crate) identity: Identity,
     statements: Statements,
     copy: String,
     /// The days that take rows, as far as known.
@@ -45,6 +50,7 @@ pub(crate) struct Store {
 struct Statements {
     advance: Statement,
     markets: Statement,
+    shape: Statement,
 }
 
 impl Store {
@@ -56,6 +62,7 @@ impl Store {
         let schema = Schema::new(&settings.schema);
         let mut client = connect(settings, Bounds::WRITE)?;
         migrate(&mut client, &schema)?;
+        let identity = Identity::of(&mut client, &schema)?;
         let statements = Statements {
             advance: client.prepare(&format!(
                 "UPDATE {} SET next_offset = $6, kafka_source = $7, updated_at = now(), \
@@ -68,10 +75,11 @@ impl Store {
                 "INSERT INTO {} (exchange, market) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING",
                 schema.table("market")
             ))?,
+            shape: shape::prepare(&mut client, &schema)?,
         };
         let copy = write::copy_statement(&schema);
         let source = Arc::clone(source);
-        Ok(Self { client, schema, source, statements, copy, days: BTreeSet::new(), markets: HashSet::new() })
+        Ok(Self { client, schema, source, identity, statements, copy, days: BTreeSet::new(), markets: HashSet::new() })
     }
 
     /// Whether the server still answers; for a connection that has been idle.
@@ -85,5 +93,11 @@ impl Store {
     /// After a row found no partition: what is known about days is out of date.
     pub(crate) fn forget_days(&mut self) {
         self.days.clear();
+    }
+
+    /// The tables may be others than those that were seen: what is known of their rows is out of date.
+    pub(crate) fn forget(&mut self) {
+        self.days.clear();
+        self.markets.clear();
     }
 }

@@ -118,6 +118,7 @@ impl Store {
                 return Err(Failure::Fence(index));
             }
         }
+        transaction.query(&self.statements.shape, &[])?;
         let new_markets = new_markets(&self.markets, books);
         if !new_markets.is_empty() {
             let (exchanges, markets): (Vec<&str>, Vec<&str>) =

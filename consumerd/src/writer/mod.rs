@@ -1,5 +1,6 @@
 //! The writer thread of a source: it stores batches, one after another, and answers for positions.
 
+mod group;
 mod health;
 mod moved;
 mod plan;
@@ -63,6 +64,7 @@ pub(crate) struct Writer {
     dead_letters: DeadLetters,
     fence_told_at: Option<Instant>,
     looked_at: Instant,
+    group_looked_at: Option<Instant>,
 }
 
 /// How often Kafka had no answer in a row, and when it is asked again.
@@ -100,6 +102,7 @@ impl Writer {
             dead_letters: DeadLetters::default(),
             fence_told_at: None,
             looked_at: Instant::now(),
+            group_looked_at: None,
         }
     }
 
@@ -135,9 +138,12 @@ impl Writer {
     fn turn(&mut self, asks: &[(Partition, Epoch)]) -> Result<(), PgFault> {
         if self.store.is_none() {
             let _waiting = self.beat.waiting(WAITS_ON);
-            self.store = Some(Store::open(&self.settings, &self.resolver.name)?);
+            let store = Store::open(&self.settings, &self.resolver.name)?;
+            self.state.view().identity = Some(store.identity.clone());
+            self.store = Some(store);
             self.handover.set_database_seen();
         }
+        self.look_at_group(asks);
         self.unanswered.retain(|partition, _| asks.iter().any(|(asked, _)| asked == partition));
         // One that Kafka has no answer for must not hold up the others.
         let mut asks: Vec<_> = asks.iter().collect();

@@ -62,14 +62,20 @@ pub(super) fn fence(held: &Held, found: Option<Position>) -> Fence {
     if found.is_some_and(ours) { Fence::Stored } else { Fence::Lost }
 }
 
-/// Held positions that are found in another generation: an operator has set them. Where else they are does not matter
-/// here, for a COMMIT of our own may be on its way.
-pub(super) fn raised(positions: &Positions, found: &[(String, Partition, Position)]) -> Vec<(Partition, Position)> {
-    let is_raised = |(cluster, partition, at): &&(String, Partition, Position)| {
-        let held = positions.get(partition).filter(|held| *held.cluster == **cluster);
-        held.is_some_and(|held| held.at.generation != at.generation)
+/// Held positions that are found in another generation, since an operator has set them, or before ours or not at all,
+/// since the database is an older state of itself. One that is found ahead does not matter here: a COMMIT of our own may
+/// be on its way.
+pub(super) fn set_otherwise(
+    positions: &Positions,
+    found: &[(String, Partition, Position)],
+) -> Vec<(Partition, Option<Position>)> {
+    let moved = |(partition, held): (&Partition, &Held)| {
+        let row = found.iter().find(|(cluster, of, _)| of == partition && **cluster == *held.cluster);
+        let at = row.map(|(.., at)| *at);
+        let is_ours = at.is_some_and(|at| at.generation == held.at.generation && at.next >= held.at.next);
+        (!is_ours).then(|| (partition.clone(), at))
     };
-    found.iter().filter(is_raised).map(|(_, partition, at)| (partition.clone(), *at)).collect()
+    positions.iter().filter_map(moved).collect()
 }
 
 #[cfg(test)]
@@ -128,11 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn another_generation_tells_of_a_reset() {
+    fn another_generation_and_an_earlier_position_tell_of_somebody_else() {
         let found = |cluster: &str, number, generation, next| {
             (cluster.to_owned(), partition(number), Position { generation, next })
         };
+        let at = |generation, next| Some(Position { generation, next });
         let rows = [found("c", 0, 3, 10), found("c", 1, 2, 7), found("another", 1, 5, 0), found("c", 2, 1, 0)];
-        assert_eq!(raised(&positions(), &rows), [(partition(0), Position { generation: 3, next: 10 })]);
+        assert_eq!(set_otherwise(&positions(), &rows), [(partition(0), at(3, 10))]);
+        let rows = [found("c", 0, 2, 9), found("another", 1, 2, 0)];
+        assert_eq!(set_otherwise(&positions(), &rows), [(partition(0), at(2, 9)), (partition(1), None)]);
     }
 }

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::config::{OnOverrun, Source, Start};
 use crate::record::Partition;
-use crate::source::Consumer;
-use crate::store::{PgFault, Position, Store};
+use crate::source::{Committed, Consumer, committed};
+use crate::store::{Identity, PgFault, Position, Store};
 
 /// A question to Kafka may take so long.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(3);
@@ -147,31 +146,47 @@ impl Resolver {
             numbers.map(|number| Partition { topic: Arc::clone(&partition.topic), number }).collect();
         // Consumerds that start at once must not wait for each other in a circle.
         partitions.sort();
+        let committed = committed(consumer, &[&partition.topic], KAFKA_TIMEOUT).map_err(kafka)?;
         let starts: Result<Vec<_>, _> = partitions
             .into_iter()
-            .map(|partition| self.first(consumer, &partition).map(|offset| (partition, offset)))
+            .map(|partition| {
+                let committed = committed.iter().find(|committed| committed.partition == partition);
+                let ends = watermarks(consumer, &partition)?;
+                let offset = first(self.source.start, ends, committed, &store.identity);
+                Ok::<_, Unresolved>((partition, offset))
+            })
             .collect();
-        let reason = match self.source.start {
+        let starts = starts?;
+        let mut reason = match self.source.start {
             Start::Earliest => "start = earliest",
             Start::Latest => "start = latest",
             Start::Group => "start = group",
-        };
-        Ok(store.start(cluster, &starts?, reason)?)
-    }
-
-    fn first(&self, consumer: &Consumer, partition: &Partition) -> Result<i64, Unresolved> {
-        let (low, high) = watermarks(consumer, partition)?;
-        match self.source.start {
-            Start::Earliest => Ok(low),
-            Start::Latest => Ok(high),
-            Start::Group => {
-                let mut list = TopicPartitionList::new();
-                list.add_partition(&partition.topic, partition.number);
-                let committed = consumer.committed_offsets(list, KAFKA_TIMEOUT).map_err(kafka)?;
-                let offset = committed.elements().first().map(|element| element.offset());
-                Ok(if let Some(Offset::Offset(offset)) = offset { offset } else { low })
-            }
         }
+        .to_owned();
+        if committed.iter().any(|committed| committed.by.as_ref() == Some(&store.identity)) {
+            reason += ", after the database had lost its positions";
+            let (name, topic) = (&self.name, &partition.topic);
+            let first: Vec<String> = starts.iter().map(|(of, offset)| format!("{}={offset}", of.number)).collect();
+            log::error!(
+                "the database has lost the positions of a topic, its schema was emptied or is that of an older backup; \
+                 begins anew source={name} topic={topic} {reason:?} partitions: {}",
+                first.join(" ")
+            );
+        }
+        Ok(store.start(cluster, &starts, &reason)?)
+    }
+}
+
+/// A first position. What this very database has committed, it has stored once: where the operator wants the newest
+/// records only, what came since then is not to be passed over.
+fn first(start: Start, (low, high): (i64, i64), committed: Option<&Committed>, own: &Identity) -> i64 {
+    match (start, committed) {
+        (Start::Latest, Some(committed)) if committed.by.as_ref() == Some(own) && committed.offset <= high => {
+            committed.offset.max(low)
+        }
+        (Start::Latest, _) => high,
+        (Start::Group, Some(committed)) => committed.offset,
+        (Start::Earliest, _) | (Start::Group, None) => low,
     }
 }
 
@@ -218,6 +233,28 @@ mod tests {
         ];
         for (next, low, high, expected) in table {
             assert_eq!(fit(next, low, high), expected, "{next} in {low}..{high}");
+        }
+    }
+
+    #[test]
+    fn a_first_position_passes_over_nothing_that_was_to_be_stored() {
+        let own = Identity::new("own");
+        let commit = |offset, by: Option<&str>| {
+            Some(Committed { partition: Partition::new("t", 0), offset, by: by.map(Identity::new) })
+        };
+        let table = [
+            (Start::Earliest, commit(7, Some("own")), 5),
+            (Start::Latest, None, 9),
+            (Start::Latest, commit(7, None), 9),
+            (Start::Latest, commit(7, Some("other")), 9),
+            (Start::Latest, commit(7, Some("own")), 7),
+            (Start::Latest, commit(4, Some("own")), 5),
+            (Start::Latest, commit(10, Some("own")), 9),
+            (Start::Group, commit(7, None), 7),
+            (Start::Group, None, 5),
+        ];
+        for (start, committed, expected) in table {
+            assert_eq!(first(start, (5, 9), committed.as_ref(), &own), expected, "{start:?} {committed:?}");
         }
     }
 

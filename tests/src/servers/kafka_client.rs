@@ -156,6 +156,15 @@ impl KafkaClient {
         Ok(found.partitions().iter().filter(|one| one.leader() >= 0).map(|one| one.id()).collect())
     }
 
+    /// The id of the broker that leads a partition. That of the group's partition of `__consumer_offsets` coordinates it.
+    pub fn leader(&self, topic: &str, partition: i32) -> Result<i32, String> {
+        let metadata = self.consumer("coinflow-tests")?.fetch_metadata(Some(topic), CALL);
+        let metadata = metadata.map_err(|error| format!("{topic}: {error}"))?;
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        let leader = partitions.find(|one| one.id() == partition).map(|one| one.leader());
+        leader.ok_or_else(|| format!("no partition {partition} of {topic}"))
+    }
+
     /// (first, end) of each partition; the end is the offset of the next record.
     pub fn watermarks(&self, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, String> {
         let consumer = self.consumer("coinflow-tests")?;

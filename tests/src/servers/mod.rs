@@ -13,6 +13,7 @@ mod machine;
 mod notify;
 mod port;
 mod postgres;
+mod postgres_proxy;
 mod process;
 
 pub use daemon::{Daemon, Finished, Program, program};
@@ -25,5 +26,6 @@ pub use machine::{Machine, MachineOptions, Release};
 pub use notify::{Notify, NotifyMessage};
 pub use port::free_port;
 pub use postgres::{Postgres, PostgresOptions, StopMode};
+pub use postgres_proxy::{Cut, PostgresProxy};
 pub use process::Process;
 pub use rustix::process::Signal;

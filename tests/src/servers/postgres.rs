@@ -1,5 +1,7 @@
 //! PostgreSQL itself: a private cluster from Debian's binaries, in a folder of its own.
 
+mod standby;
+
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -62,13 +64,7 @@ impl Postgres {
 
     pub fn start_with(options: &PostgresOptions) -> Result<Postgres, String> {
         let (bin, user) = (binaries()?, server_user()?);
-        // In /tmp whatever TMPDIR says: the server's user has to reach it, and the path of a socket is short.
-        let folder = tempfile::Builder::new().prefix("coinflow-pg-").tempdir_in("/tmp");
-        let folder = folder.map_err(|error| format!("a folder in /tmp: {error}"))?;
-        if let Some(user) = user {
-            std::os::unix::fs::chown(folder.path(), Some(user.uid), Some(user.gid))
-                .map_err(|error| format!("{}: {error}", folder.path().display()))?;
-        }
+        let folder = folder_for(user)?;
         let port = free_port()?;
         let mut server = Postgres { folder, bin, user, port, options: options.clone(), process: None };
         server.initdb()?;
@@ -229,6 +225,17 @@ impl Drop for Postgres {
         // SIGTERM would wait for the sessions to end. What cannot be stopped so, its process kills.
         let _ = self.stop(StopMode::Fast);
     }
+}
+
+fn folder_for(user: Option<User>) -> Result<TempDir, String> {
+    // In /tmp whatever TMPDIR says: the server's user has to reach it, and the path of a socket is short.
+    let folder = tempfile::Builder::new().prefix("coinflow-pg-").tempdir_in("/tmp");
+    let folder = folder.map_err(|error| format!("a folder in /tmp: {error}"))?;
+    if let Some(user) = user {
+        std::os::unix::fs::chown(folder.path(), Some(user.uid), Some(user.gid))
+            .map_err(|error| format!("{}: {error}", folder.path().display()))?;
+    }
+    Ok(folder)
 }
 
 /// The newest version's folder: Debian keeps one per major version.

@@ -1,0 +1,64 @@
+//! Whether the columns of `orderbook` have the types that consumerd's bytes are for.
+//!
+//! COPY in its binary form tells nobody a column's type, and bytes for one type may pass for another: a bigint read as
+//! numeric is most often 0. So no row is sent to a column that somebody has given another type.
+
+use postgres::types::{Kind, Type};
+use postgres::{GenericClient, Statement};
+
+use super::tuple::COLUMNS;
+use super::{PgFault, Schema};
+
+/// Prepares the statement that is executed before each COPY, in its transaction: it fails when a type has been changed
+/// since then, and its lock keeps the table as it is until the transaction ends.
+///
+/// # Errors
+/// As any statement; a column of another type.
+pub(super) fn prepare(client: &mut impl GenericClient, schema: &Schema) -> Result<Statement, PgFault> {
+    // ONLY: the partitions, which cannot differ, are neither looked at nor locked.
+    let query = format!("SELECT {} FROM ONLY {} LIMIT 0", COLUMNS.join(", "), schema.table("orderbook"));
+    let statement = client.prepare(&query)?;
+    match statement.columns().iter().find(|column| !fits(column.name(), column.type_())) {
+        None => Ok(statement),
+        Some(column) => Err(PgFault::setup(format!(
+            "column {} of {} was altered: it is of type {}, not {}",
+            column.name(),
+            schema.table("orderbook"),
+            column.type_(),
+            wanted(column.name())
+        ))),
+    }
+}
+
+fn wanted(column: &str) -> Type {
+    match column {
+        "exchange_ts" | "requested_at" | "received_at" => Type::TIMESTAMPTZ,
+        "producer_run" => Type::UUID,
+        "producer_sequence" | "kafka_offset" => Type::INT8,
+        "ask_price" | "ask_quantity" | "bid_price" | "bid_quantity" => Type::NUMERIC_ARRAY,
+        "kafka_partition" | "kafka_generation" => Type::INT4,
+        _ => Type::TEXT,
+    }
+}
+
+/// A domain is sent as what it is made of, and texts are alike.
+fn fits(column: &str, found: &Type) -> bool {
+    match found.kind() {
+        Kind::Domain(base) => fits(column, base),
+        _ => *found == wanted(column) || (wanted(column) == Type::TEXT && *found == Type::VARCHAR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_types_with_the_same_bytes_fit() {
+        assert!(fits("kafka_offset", &Type::INT8) && fits("market", &Type::VARCHAR) && fits("market", &Type::TEXT));
+        for (column, found) in [("kafka_offset", Type::NUMERIC), ("producer_run", Type::BYTEA), ("market", Type::INT8)]
+        {
+            assert!(!fits(column, &found), "{column} {found}");
+        }
+    }
+}

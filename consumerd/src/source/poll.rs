@@ -217,6 +217,8 @@ impl Poll {
             News::Stored { next, last_record_ms } => {
                 self.partitions.stored(partition, *epoch, *next, *last_record_ms);
             }
+            News::Held { reason } => self.partitions.hold(partition, *epoch, reason, now),
+            News::Released => self.partitions.release(partition, *epoch),
             News::Lost => {
                 let asks = self.partitions.lost(partition, *epoch).into_iter().collect();
                 self.ask_again(asks);

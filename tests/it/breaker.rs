@@ -181,9 +181,21 @@ fn another_schema_holds_until_it_is_accepted() {
     rig.wait_rows(10, SOON);
     assert_eq!(rig.dead_letters(), 310);
     rig.settle();
-    // It is armed anew.
+    // It is armed anew, and accepted while there is no record to try.
     books.write(0, "KRW-BTC", OTHER_MAJOR, 110);
     wait_held(&rig, "schema major 2", 410);
+    rig.stop_consumerd();
+    let arguments = ["offsets", "reset", "--topic", TOPIC, "--partition", "0", "--to", "latest", "--reason", "test"];
+    assert_eq!(rig.consumerd.run(&arguments, SOON).expect("it ends").status.code(), Some(0));
+    rig.consumerd.start().expect("consumerd starts");
+    books.write(0, "KRW-BTC", OTHER_MAJOR, 100);
+    wait_held(&rig, "schema major 2", 510);
+    rig.stop_consumerd();
+    rig.consumerd.start().expect("consumerd starts");
+    wait_status(&rig, "HELD");
+    assert_eq!(accept(&rig, &[]).0, 0);
+    wait_for(&rig, FOLLOWS, "STATUS", || status_is_up(&rig));
+    assert_eq!(rig.dead_letters(), 510);
     rig.stop_consumerd();
 }
 
@@ -205,7 +217,7 @@ fn what_nobody_can_read_never_holds() {
 fn a_kill_does_not_let_it_go() {
     let (mut rig, mut books) = started(1);
     make_rule(&rig);
-    books.bad(0, 300);
+    books.bad(0, 3000);
     books.good(0, 20);
     wait_held(&rig, "SQLSTATE 23514", 100);
     for processes in 2..5 {
@@ -216,7 +228,7 @@ fn a_kill_does_not_let_it_go() {
         assert_eq!((rig.rows(), rig.positions()[&0]), (0, 100));
     }
     // A reset says where to go on, as ever: behind what is refused.
-    let arguments = ["offsets", "reset", "--topic", TOPIC, "--partition", "0", "--to", "300", "--reason", "test"];
+    let arguments = ["offsets", "reset", "--topic", TOPIC, "--partition", "0", "--to", "3000", "--reason", "test"];
     let reset = rig.consumerd.run(&arguments, SOON).expect("it ends");
     assert!(reset.status.success(), "{}", reset.stderr);
     wait_for(&rig, FOLLOWS + SOON, "the good ones", || rig.rows() == 20);

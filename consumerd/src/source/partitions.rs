@@ -178,6 +178,10 @@ impl Partitions {
         }
     }
 
+    pub(crate) fn is_held(&self, partition: &Partition) -> bool {
+        self.slots.iter().any(|slot| slot.partition == *partition && slot.held.is_some())
+    }
+
     /// The breaker holds it no more.
     pub(crate) fn release(&mut self, partition: &Partition, epoch: Epoch) {
         if let Some(slot) = self.slot(partition).filter(|slot| slot.epoch == epoch) {

@@ -15,11 +15,13 @@ use super::dead::{self, Letter};
 use super::fault::{Class, PgFault};
 use super::runs;
 use super::tuple::{COLUMNS, HEADER, TRAILER};
-use crate::breaker::{Cause, Judgement, Outcome, Run, Runs, judge};
+use crate::breaker::{Cause, Judgement, LETTERS_MAX, Outcome, Run, Runs, judge};
 use crate::record::{Book, Fate, Partition, Record};
 
 /// COPY data is handed to the connection in pieces of this size.
 const COPY_PIECE_BYTES: usize = 128 << 10;
+/// After so many rows that were refused the breaker is asked whether to look for more.
+const ASK_BREAKER: usize = LETTERS_MAX as usize;
 /// Markets remembered as known to the table `market`. There are some thousands in the world.
 const MARKETS_MAX: usize = 100_000;
 
@@ -135,11 +137,14 @@ impl Store {
         }
         let refused = match with_savepoints {
             false => copy(&mut transaction, &self.copy, tuples(books)).map(|()| Vec::new())?,
-            true => bisect(0..books.len(), &mut |part: Range<usize>| {
-                let mut savepoint = transaction.transaction()?;
-                copy(&mut savepoint, &self.copy, tuples(&books[part]))?;
-                Ok(savepoint.commit()?)
-            })?,
+            true => {
+                let store = &mut |part: Range<usize>| {
+                    let mut savepoint = transaction.transaction()?;
+                    copy(&mut savepoint, &self.copy, tuples(&books[part]))?;
+                    Ok(savepoint.commit()?)
+                };
+                bisect(0..books.len(), store, |refused| is_cut(runs, records, books, refused))?
+            }
         };
         let Judgement { cuts, changed } = judgement(runs, records, &refused);
         if !cuts.is_empty() {
@@ -245,6 +250,14 @@ pub(super) fn copy<'a>(
     writer.write_all(&piece)?;
     writer.finish()?;
     Ok(())
+}
+
+/// Whether the breaker wants this batch cut, by what is known so far. Asked in full each hundredth time, for the batch
+/// may be large, and two tries for each row of it would take long.
+fn is_cut(runs: &Runs, records: &[&Record], books: &[(&Record, &Book)], refused: &[Refused]) -> bool {
+    let Some(last) = refused.last().filter(|_| refused.len() % ASK_BREAKER == 0) else { return false };
+    let known = records.iter().position(|record| std::ptr::eq(*record, books[last.index].0));
+    !judgement(runs, &records[..=known.unwrap_or(0)], refused).cuts.is_empty()
 }
 
 /// What the breaker says to the batch, in the order of its records.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Writer;
-use crate::breaker::{Entry, Run};
+use crate::breaker::{Entry, Phase, Run};
 use crate::handover::News;
 use crate::record::{Epoch, Partition};
+use crate::store::PgFault;
 
 impl Writer {
     /// A partition is to be read, and the database has this run of it. False: it is held.
@@ -32,6 +33,20 @@ impl Writer {
                 false
             }
         }
+    }
+
+    /// A held partition may have no record to try. The poll thread does not ask then, and STATUS would not be true.
+    pub(super) fn look_at_held(&mut self) -> Result<(), PgFault> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let mut freed = Vec::new();
+        for (partition, held) in self.positions.iter().filter(|(partition, _)| self.breaker.is_held(partition)) {
+            let run = store.run(&held.cluster, partition, held.at.generation)?;
+            if run.is_none_or(|run| run.phase != Phase::Held) {
+                freed.push(partition.clone());
+            }
+        }
+        freed.iter().for_each(|partition| self.read_again(partition));
+        Ok(())
     }
 
     /// Nothing of the partition from this offset on may be stored now. What is before it is tried without the rest.

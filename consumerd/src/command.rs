@@ -8,7 +8,7 @@ use coinflow_common::logging::{self, LogConfig, Target};
 use log::{Level, LevelFilter};
 use postgres::Client;
 
-use crate::config::{Config, Postgres};
+use crate::config::{Config, Postgres, Source};
 use crate::store::{Bounds, PgFault, connect};
 
 /// The last lines may wait so long for the log.
@@ -48,6 +48,24 @@ fn end_at(mut signals: Signals) -> std::io::Result<()> {
     std::thread::Builder::new().name("signal-end".to_owned()).spawn(wait).map(drop)
 }
 
+/// The source that reads the topic.
+pub(crate) fn source<'a>(sources: &'a [Source], name: Option<&str>, topic: &str) -> Result<&'a Source, String> {
+    if let Some(name) = name {
+        let found = sources.iter().find(|source| source.name == name);
+        let found = found.ok_or_else(|| format!("there is no source {name} in the configuration file"))?;
+        let reads = found.topics.iter().any(|read| read == topic);
+        return if reads { Ok(found) } else { Err(format!("source {name} reads no topic {topic}")) };
+    }
+    let mut reading = sources.iter().filter(|source| source.topics.iter().any(|read| read == topic));
+    match (reading.next(), reading.next()) {
+        (Some(source), None) => Ok(source),
+        (Some(a), Some(b)) => {
+            Err(format!("sources {} and {} both read a topic {topic}: say which one by --source", a.name, b.name))
+        }
+        (None, _) => Err(format!("no source reads topic {topic}")),
+    }
+}
+
 /// Connects as the daemon does. The schema is left as it is: a command is no time to migrate.
 ///
 /// # Errors
@@ -73,4 +91,33 @@ pub(crate) fn print(text: &str) {
 /// A remark beside the results.
 pub(crate) fn remark(text: &str) {
     logging::say(Level::Warn, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use coinflow_common::kafka::{ClusterConfig, Overrides};
+
+    use super::*;
+    use crate::config::{OnOverrun, Start};
+
+    #[test]
+    fn the_source_is_the_one_that_reads_the_topic() {
+        let reads = |name: &str, topics: &[&str]| Source {
+            name: name.to_owned(),
+            cluster: ClusterConfig { brokers: Vec::new(), overrides: Overrides::default() },
+            group: "g".to_owned(),
+            topics: topics.iter().map(ToString::to_string).collect(),
+            start: Start::Earliest,
+            on_overrun: OnOverrun::Stop,
+        };
+        let sources = [reads("a", &["t", "u"]), reads("b", &["t", "v"])];
+        let found = |name, topic| source(&sources, name, topic).map(|source| source.name.as_str());
+        assert_eq!(found(None, "u"), Ok("a"));
+        assert_eq!(found(None, "v"), Ok("b"));
+        assert_eq!(found(Some("b"), "t"), Ok("b"));
+        assert!(found(None, "t").is_err_and(|reason| reason.contains("--source")));
+        assert_eq!(found(None, "w"), Err("no source reads topic w".to_owned()));
+        assert_eq!(found(Some("a"), "v"), Err("source a reads no topic v".to_owned()));
+        assert!(found(Some("c"), "t").is_err());
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coinflow_common::orderbook::{HEADER_SCHEMA, OrderBook, Timestamp, check_schema};
+use coinflow_common::orderbook::{HEADER_SCHEMA, OrderBook, Timestamp, check_schema, other_major};
 
 use crate::record::{Book, Fate, Raw};
 use crate::store::{Origin, encode};
@@ -18,17 +18,21 @@ const AHEAD_MAX: Duration = Duration::from_secs(3600);
 /// Why it is none.
 pub(crate) fn book(raw: &Raw) -> Result<OrderBook, String> {
     let payload = raw.payload.as_ref().ok_or("the record has no value")?;
+    check_schema(schema(raw)).and_then(|()| OrderBook::decode(payload)).map_err(|error| error.to_string())
+}
+
+/// The value of the schema header.
+fn schema(raw: &Raw) -> Option<&[u8]> {
     let schema = raw.headers.iter().find(|(name, _)| name == HEADER_SCHEMA);
-    let schema = schema.map(|(_, value)| value.as_deref().unwrap_or_default());
-    check_schema(schema).and_then(|()| OrderBook::decode(payload)).map_err(|error| error.to_string())
+    schema.map(|(_, value)| value.as_deref().unwrap_or_default())
 }
 
 /// Judges a record. A book is encoded for COPY at once.
 pub(crate) fn judge(raw: &Raw, origin: Origin<'_>, now: Timestamp, retention: Option<Duration>) -> Fate {
-    let dead = |reason: String| Fate::Dead { reason };
+    let dead = |reason: String| Fate::Dead { reason, major: None };
     let book = match book(raw) {
         Ok(book) => book,
-        Err(reason) => return dead(reason),
+        Err(reason) => return Fate::Dead { reason, major: other_major(schema(raw)) },
     };
     if book.received_at.as_micros() < RECEIVED_AT_MIN_MICROS {
         return dead(format!("received_at: {} is before 2017", book.received_at));
@@ -63,7 +67,7 @@ mod tests {
         match judge(raw, origin, now, Some(Duration::from_secs(86_400))) {
             Fate::Book(book) => format!("book {} {} {}", book.exchange, book.market, book.day),
             Fate::Expired => "expired".to_owned(),
-            Fate::Dead { reason } => reason,
+            Fate::Dead { reason, major } => major.map(|major| format!("major {major}, ")).unwrap_or_default() + &reason,
         }
     }
 
@@ -103,7 +107,8 @@ mod tests {
             ..record("2026-11-23T10:00:00Z")
         };
         assert!(judged(&with(Some(b"coinflow.orderbook/1"))).starts_with("book"));
-        assert!(judged(&with(Some(b"coinflow.orderbook/2"))).starts_with("header schema: "));
+        assert!(judged(&with(Some(b"coinflow.orderbook/2"))).starts_with("major 2, header schema: "));
+        assert!(judged(&with(Some(b"coinflow.orderbook"))).starts_with("header schema: "));
         assert!(judged(&with(None)).starts_with("header schema: "));
     }
 }

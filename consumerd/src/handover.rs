@@ -22,8 +22,12 @@ pub(crate) enum News {
     Unfit { reason: String },
     /// Everything before `next` is stored.
     Stored { next: i64, last_record_ms: Option<i64> },
-    /// Somebody else has moved the position: read it again.
+    /// Somebody else has moved the position, or the breaker wants what was read thrown away: read it again.
     Lost,
+    /// The breaker holds the partition. With a position behind this, it is tried.
+    Held { reason: String },
+    /// It does not any more.
+    Released,
 }
 
 /// A message of the writer.
@@ -169,7 +173,8 @@ impl Handover {
 
     pub(crate) fn post(&self, partition: &Partition, epoch: Epoch, news: News) {
         let mut inner = self.lock();
-        if matches!(news, News::Position { .. } | News::Unfit { .. }) && inner.asks.get(partition) == Some(&epoch) {
+        let is_answer = matches!(news, News::Position { .. } | News::Unfit { .. } | News::Held { .. });
+        if is_answer && inner.asks.get(partition) == Some(&epoch) {
             inner.asks.remove(partition);
         }
         inner.mail.push(Mail { partition: partition.clone(), epoch, news });

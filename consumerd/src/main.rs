@@ -1,6 +1,7 @@
 //! consumerd stores each order book record of Kafka exactly once in PostgreSQL.
 
 mod backoff;
+mod breaker;
 mod cli;
 mod columns;
 mod command;

@@ -45,7 +45,11 @@ pub(crate) enum Fate {
     /// A row of `orderbook`.
     Book(Book),
     /// Can never be stored: a row of `dead_letter`.
-    Dead { reason: String },
+    Dead {
+        reason: String,
+        /// The major version of its schema header, if that is another one than ours.
+        major: Option<u32>,
+    },
     /// Older than the retention: only counted.
     Expired,
 }
@@ -81,7 +85,7 @@ impl Record {
         let headers: usize = self.raw.headers.iter().map(header).sum();
         let fate = match &self.fate {
             Fate::Book(book) => book.tuple.len(),
-            Fate::Dead { reason } => reason.len(),
+            Fate::Dead { reason, .. } => reason.len(),
             Fate::Expired => 0,
         };
         size_of::<Self>() + length(&self.raw.key) + length(&self.raw.payload) + headers + fate

@@ -11,8 +11,8 @@ use crate::state::{Database, View};
 
 /// Over how long the rate is taken.
 const RATE_SPAN: Duration = Duration::from_secs(10);
-/// So many stopped partitions are named; of more, only the number is told.
-const STOPPED_MAX: usize = 2;
+/// So many partitions that are stopped, and as many that are held, are named; of more, only the number is told.
+const NAMED_MAX: usize = 2;
 /// A call to PostgreSQL that takes longer is told.
 const WAIT_TOLD: Duration = Duration::from_secs(5);
 
@@ -60,7 +60,8 @@ pub(crate) fn line(snapshot: &Snapshot<'_>, now: Timestamp) -> String {
         && !waits
         && *database == Database::Up
         && overview.stopped.is_empty()
-        && strangers.is_empty();
+        && strangers.is_empty()
+        && overview.held.is_empty();
     let mut line = String::new();
     // Writing to a String cannot fail.
     _ = write!(line, "{}: {}", snapshot.name, if is_up { "up" } else { "waiting" });
@@ -98,12 +99,13 @@ pub(crate) fn line(snapshot: &Snapshot<'_>, now: Timestamp) -> String {
     if snapshot.fence_lost > 0 {
         _ = write!(line, ", {} positions moved by others", snapshot.fence_lost);
     }
-    match overview.stopped.len() {
-        0 => {}
-        stopped if stopped > STOPPED_MAX => _ = write!(line, ", {stopped} partitions STOPPED"),
-        _ => {
-            for (partition, reason) in &overview.stopped {
-                _ = write!(line, ", STOPPED {}/{}: {reason}", partition.topic, partition.number);
+    for (word, partitions) in [("STOPPED", &overview.stopped), ("HELD", &overview.held)] {
+        match partitions.len() {
+            number if number > NAMED_MAX => _ = write!(line, ", {number} partitions {word}"),
+            _ => {
+                for (Partition { topic, number }, reason) in partitions {
+                    _ = write!(line, ", {word} {topic}/{number}: {reason}");
+                }
             }
         }
     }
@@ -203,6 +205,18 @@ mod tests {
             "main: waiting, 3 partitions, lag 12 (90s behind), 49.8 books/s, PostgreSQL up, 2 dead letters, 4 expired, \
              1 positions moved by others, STOPPED t/2: too far, 1 waiting for their position, waiting for topic u"
         );
+    }
+
+    #[test]
+    fn held_partitions_are_told() {
+        let held = |number| (Partition::new("t", number), "too many".to_owned());
+        let line = shown(|snapshot| snapshot.view.overview.held = vec![held(0), held(2)]);
+        assert!(
+            line.starts_with("main: waiting, ") && line.ends_with(", HELD t/0: too many, HELD t/2: too many"),
+            "{line}"
+        );
+        let line = shown(|snapshot| snapshot.view.overview.held = (0..3).map(held).collect());
+        assert!(line.ends_with(", 3 partitions HELD"), "{line}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ macro_rules! show {
 }
 
 mod books;
+mod breaker;
 mod cli;
 mod commit;
 mod database;

@@ -13,6 +13,6 @@ pub use decimal::{Decimal, DecimalError};
 pub use level::{Level, Side, SideError};
 pub use name::{Exchange, Market, NameError};
 pub use record::{
-    HEADER_EXCHANGE, HEADER_PRODUCER, HEADER_SCHEMA, OrderBook, RecordError, SCHEMA, check_schema, topic,
+    HEADER_EXCHANGE, HEADER_PRODUCER, HEADER_SCHEMA, OrderBook, RecordError, SCHEMA, check_schema, other_major, topic,
 };
 pub use time::{Timestamp, TimestampError};

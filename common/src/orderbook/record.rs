@@ -82,6 +82,14 @@ pub fn check_schema(header: Option<&[u8]>) -> Result<(), RecordError> {
     })
 }
 
+/// The major version that the schema header names, if it is a `coinflow.orderbook` of another one than 1.
+#[must_use]
+pub fn other_major(header: Option<&[u8]>) -> Option<u32> {
+    let version = std::str::from_utf8(header?).ok()?.strip_prefix("coinflow.orderbook/")?;
+    let major = version.split('.').next().filter(|major| major.bytes().all(|byte| byte.is_ascii_digit()))?;
+    major.parse().ok().filter(|major| *major != 1)
+}
+
 impl OrderBook {
     /// Appends the record's value: one compact JSON object.
     pub fn encode(&self, value: &mut Vec<u8>) {

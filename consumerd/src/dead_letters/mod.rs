@@ -1,5 +1,6 @@
 //! `consumerd dead-letters`: records that could not be stored, and another try once the reason is gone.
 
+mod accept;
 mod list;
 mod retry;
 mod show;
@@ -31,7 +32,7 @@ pub(crate) fn command() -> Command {
     Command::new(NAME)
         .about("Look at records that could not be stored, and try again")
         .subcommand_required(true)
-        .subcommands([list, show, retry])
+        .subcommands([list, show, retry, accept::command()])
 }
 
 pub(crate) fn run(options: &Options, signals: Signals, matches: &ArgMatches) -> Exit {
@@ -42,6 +43,7 @@ pub(crate) fn run(options: &Options, signals: Signals, matches: &ArgMatches) -> 
             let ids: Vec<i64> = of.get_many("id").unwrap_or_default().copied().collect();
             retry::run(config, if of.get_flag("all") { retry::Which::All } else { retry::Which::These(ids) })
         }
+        Some(("accept", of)) => accept::run(config, of),
         _ => Ok(Exit::Usage),
     })
 }

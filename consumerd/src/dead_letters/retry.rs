@@ -107,7 +107,7 @@ fn rejudge(letter: &Letter, now: Timestamp, retention: Option<Duration>) -> Resu
             let again = again.map_err(|error| error.to_string())?;
             Ok((book, again.received_at))
         }
-        Fate::Dead { reason } => Err(reason),
+        Fate::Dead { reason, .. } => Err(reason),
         Fate::Expired => {
             let retention = retention.map(show_duration).unwrap_or_default();
             Err(format!("it is older than the retention of {retention}"))

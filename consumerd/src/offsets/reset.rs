@@ -6,8 +6,8 @@
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use coinflow_common::daemon::Exit;
 
-use super::target::{Target, check_moved, check_stored, reason, source};
-use crate::command::{Outcome, database, print, told};
+use super::target::{Target, check_moved, check_stored, reason};
+use crate::command::{Outcome, database, print, source, told};
 use crate::config::Config;
 use crate::record::Partition;
 use crate::source::Lookup;

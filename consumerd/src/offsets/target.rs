@@ -1,6 +1,5 @@
 //! Where a position is to be set to, and whether it may be.
 
-use crate::config::Source;
 use crate::store::Position;
 use crate::store::offsets::Stored;
 
@@ -44,24 +43,6 @@ pub(super) fn reason(text: &str) -> Result<String, String> {
     }
 }
 
-/// The source that reads the topic.
-pub(super) fn source<'a>(sources: &'a [Source], name: Option<&str>, topic: &str) -> Result<&'a Source, String> {
-    if let Some(name) = name {
-        let found = sources.iter().find(|source| source.name == name);
-        let found = found.ok_or_else(|| format!("there is no source {name} in the configuration file"))?;
-        let reads = found.topics.iter().any(|read| read == topic);
-        return if reads { Ok(found) } else { Err(format!("source {name} reads no topic {topic}")) };
-    }
-    let mut reading = sources.iter().filter(|source| source.topics.iter().any(|read| read == topic));
-    match (reading.next(), reading.next()) {
-        (Some(source), None) => Ok(source),
-        (Some(a), Some(b)) => {
-            Err(format!("sources {} and {} both read a topic {topic}: say which one by --source", a.name, b.name))
-        }
-        (None, _) => Err(format!("no source reads topic {topic}")),
-    }
-}
-
 /// Records that would be stored a second time.
 pub(super) fn check_stored(stored: Stored, to: i64) -> Result<(), String> {
     let Stored { rows, dead_letters } = stored;
@@ -92,10 +73,7 @@ pub(super) fn check_moved(before: Position, now: Position, to: i64, is_forced: b
 
 #[cfg(test)]
 mod tests {
-    use coinflow_common::kafka::{ClusterConfig, Overrides};
-
     use super::*;
-    use crate::config::{OnOverrun, Start};
 
     #[test]
     fn targets() {
@@ -115,27 +93,6 @@ mod tests {
     fn a_reason_says_something() {
         assert_eq!(reason(" made anew "), Ok("made anew".to_owned()));
         assert!(reason("").is_err() && reason(" \t").is_err());
-    }
-
-    #[test]
-    fn the_source_is_the_one_that_reads_the_topic() {
-        let reads = |name: &str, topics: &[&str]| Source {
-            name: name.to_owned(),
-            cluster: ClusterConfig { brokers: Vec::new(), overrides: Overrides::default() },
-            group: "g".to_owned(),
-            topics: topics.iter().map(ToString::to_string).collect(),
-            start: Start::Earliest,
-            on_overrun: OnOverrun::Stop,
-        };
-        let sources = [reads("a", &["t", "u"]), reads("b", &["t", "v"])];
-        let found = |name, topic| source(&sources, name, topic).map(|source| source.name.as_str());
-        assert_eq!(found(None, "u"), Ok("a"));
-        assert_eq!(found(None, "v"), Ok("b"));
-        assert_eq!(found(Some("b"), "t"), Ok("b"));
-        assert!(found(None, "t").is_err_and(|reason| reason.contains("--source")));
-        assert_eq!(found(None, "w"), Err("no source reads topic w".to_owned()));
-        assert_eq!(found(Some("a"), "v"), Err("source a reads no topic v".to_owned()));
-        assert!(found(Some("c"), "t").is_err());
     }
 
     #[test]

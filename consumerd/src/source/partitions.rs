@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::record::{Epoch, Partition};
 
-/// A stopped partition's position is looked at again after this time: an operator may have set it.
+/// The position of a partition that is stopped or held is looked at again after this time: an operator may have set it.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The state of each partition. Nothing is read before the database has said from where.
@@ -19,6 +19,8 @@ struct Slot {
     partition: Partition,
     epoch: Epoch,
     state: State,
+    /// Why the breaker holds it, also while it is read to see whether the cause is gone.
+    held: Option<String>,
 }
 
 #[derive(Debug)]
@@ -29,6 +31,10 @@ enum State {
     /// The position does not fit what Kafka holds.
     Stopped {
         reason: String,
+        look_again: Instant,
+    },
+    /// The breaker holds it.
+    Held {
         look_again: Instant,
     },
 }
@@ -78,6 +84,7 @@ pub(crate) struct Overview {
     /// Without a position yet.
     pub(crate) asked: usize,
     pub(crate) stopped: Vec<(Partition, String)>,
+    pub(crate) held: Vec<(Partition, String)>,
     /// Records not yet stored, as far as Kafka has told the ends.
     pub(crate) lag: u64,
     /// Kafka's time of the last stored record of the partition that is furthest behind, if any is behind.
@@ -105,7 +112,7 @@ impl Partitions {
         for partition in partitions {
             let epoch = self.epoch();
             self.slots.retain(|slot| slot.partition != partition);
-            self.slots.push(Slot { partition: partition.clone(), epoch, state: State::Asked });
+            self.slots.push(Slot { partition: partition.clone(), epoch, state: State::Asked, held: None });
             asks.push((partition, epoch));
         }
         asks
@@ -130,7 +137,7 @@ impl Partitions {
     /// The database has told a position. True: the partition is to be read from it.
     pub(crate) fn position(&mut self, partition: &Partition, epoch: Epoch, generation: i32, next: i64) -> bool {
         match self.stay(partition, epoch) {
-            Some(state @ (State::Asked | State::Stopped { .. })) => {
+            Some(state @ (State::Asked | State::Stopped { .. } | State::Held { .. })) => {
                 *state = State::Reading(Reading {
                     generation,
                     next,
@@ -149,7 +156,7 @@ impl Partitions {
     pub(crate) fn stop(&mut self, partition: &Partition, epoch: Epoch, reason: &str, now: Instant) -> bool {
         let stopped = State::Stopped { reason: reason.to_owned(), look_again: now + LOOK_AGAIN };
         match self.stay(partition, epoch) {
-            Some(state @ State::Asked) => {
+            Some(state @ (State::Asked | State::Held { .. })) => {
                 *state = stopped;
                 true
             }
@@ -162,11 +169,31 @@ impl Partitions {
         }
     }
 
-    /// Stopped partitions whose positions are due to be looked at again.
+    /// The breaker holds a partition.
+    pub(crate) fn hold(&mut self, partition: &Partition, epoch: Epoch, reason: &str, now: Instant) {
+        let Some(slot) = self.slot(partition).filter(|slot| slot.epoch == epoch) else { return };
+        if !matches!(slot.state, State::Reading(_)) {
+            slot.state = State::Held { look_again: now + LOOK_AGAIN };
+            slot.held = Some(reason.to_owned());
+        }
+    }
+
+    pub(crate) fn is_held(&self, partition: &Partition) -> bool {
+        self.slots.iter().any(|slot| slot.partition == *partition && slot.held.is_some())
+    }
+
+    /// The breaker holds it no more.
+    pub(crate) fn release(&mut self, partition: &Partition, epoch: Epoch) {
+        if let Some(slot) = self.slot(partition).filter(|slot| slot.epoch == epoch) {
+            slot.held = None;
+        }
+    }
+
+    /// Partitions, stopped or held, whose positions are due to be looked at again.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<Ask> {
         let mut asks = Vec::new();
         for slot in &mut self.slots {
-            if let State::Stopped { look_again, .. } = &mut slot.state {
+            if let State::Stopped { look_again, .. } | State::Held { look_again } = &mut slot.state {
                 if *look_again <= now {
                     *look_again = now + LOOK_AGAIN;
                     asks.push((slot.partition.clone(), slot.epoch));
@@ -182,7 +209,7 @@ impl Partitions {
     pub(crate) fn accept(&mut self, topic: &str, number: i32, offset: i64) -> Verdict<'_> {
         let ours = |slot: &&mut Slot| slot.partition.number == number && *slot.partition.topic == *topic;
         match self.slots.iter_mut().find(ours) {
-            Some(Slot { partition, epoch, state: State::Reading(reading) }) if offset >= reading.next => {
+            Some(Slot { partition, epoch, state: State::Reading(reading), .. }) if offset >= reading.next => {
                 reading.next = offset + 1;
                 Verdict::Take { partition, epoch: *epoch, generation: reading.generation }
             }
@@ -267,8 +294,10 @@ impl Partitions {
     pub(crate) fn overview(&self, end: impl Fn(&Partition) -> Option<i64>) -> Overview {
         let mut overview = Overview { assigned: self.slots.len(), ..Overview::default() };
         for slot in &self.slots {
+            overview.held.extend(slot.held.iter().map(|reason| (slot.partition.clone(), reason.clone())));
             match &slot.state {
                 State::Asked => overview.asked += 1,
+                State::Held { .. } => {}
                 State::Stopped { reason, .. } => overview.stopped.push((slot.partition.clone(), reason.clone())),
                 State::Reading(reading) => {
                     let end = end(&slot.partition).unwrap_or(reading.next).max(reading.next);

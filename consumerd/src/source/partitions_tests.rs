@@ -120,6 +120,35 @@ fn a_stopped_partition_is_told_once_and_looked_at_again() {
 }
 
 #[test]
+fn a_held_partition_is_shown_until_it_is_released_and_looked_at_again() {
+    let (mut partitions, epoch) = reading();
+    let now = Instant::now();
+    let held = |partitions: &Partitions| partitions.overview(|_| None).held.len();
+    partitions.hold(&partition(0), epoch, "why", now);
+    assert_eq!(held(&partitions), 0, "what is read is not held");
+    let (_, epoch) = partitions.lost(&partition(0), epoch).expect("an ask");
+    partitions.hold(&partition(0), epoch, "why", now);
+    assert_eq!((held(&partitions), partitions.reading()), (1, vec![]));
+    assert!(!taken(&mut partitions, 10));
+    assert!(partitions.due(now).is_empty());
+    assert_eq!(partitions.due(now + LOOK_AGAIN), [(partition(0), epoch)]);
+    assert!(partitions.position(&partition(0), epoch, 3, 10), "it is tried");
+    assert_eq!((held(&partitions), taken(&mut partitions, 10)), (1, true));
+    partitions.release(&partition(0), epoch);
+    assert_eq!(held(&partitions), 0);
+}
+
+#[test]
+fn a_held_partition_whose_position_does_not_fit_any_more_is_stopped() {
+    let mut partitions = Partitions::default();
+    let epoch = partitions.assigned(vec![partition(0)])[0].1;
+    let now = Instant::now();
+    partitions.hold(&partition(0), epoch, "why", now);
+    assert!(partitions.stop(&partition(0), epoch, "is deleted already", now));
+    assert_eq!(partitions.overview(|_| None).stopped.len(), 1);
+}
+
+#[test]
 fn lag_counts_what_is_not_stored() {
     let (mut partitions, epoch) = reading();
     partitions.assigned(vec![partition(1)]);

@@ -217,6 +217,8 @@ impl Poll {
             News::Stored { next, last_record_ms } => {
                 self.partitions.stored(partition, *epoch, *next, *last_record_ms);
             }
+            News::Held { reason } => self.partitions.hold(partition, *epoch, reason, now),
+            News::Released => self.partitions.release(partition, *epoch),
             News::Lost => {
                 let asks = self.partitions.lost(partition, *epoch).into_iter().collect();
                 self.ask_again(asks);
@@ -260,7 +262,9 @@ impl Poll {
     /// Begins to read a partition, always from an explicit offset.
     fn assign(&self, partition: &Partition, next: i64) {
         let Some(list) = with_offsets(&[(partition.clone(), next)]) else { return };
-        log::info!("partition read source={} {partition} offset={next}", self.source.name);
+        // One that is held is tried each minute, which is no news.
+        let level = if self.partitions.is_held(partition) { log::Level::Debug } else { log::Level::Info };
+        log::log!(level, "partition read source={} {partition} offset={next}", self.source.name);
         self.check("assign", self.consumer.incremental_assign(&list));
         // The mark of an earlier pause outlives an assignment.
         match self.gate.is_paused() {

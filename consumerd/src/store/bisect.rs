@@ -13,13 +13,15 @@ pub(crate) struct Refused {
 
 /// Halves a range until each part is stored or is a single refused row.
 ///
-/// `store` tries a range, all or nothing. The order of the tries is that of the rows.
+/// `store` tries a range, all or nothing. The order of the tries is that of the rows. `enough`, asked after each row
+/// that was refused, ends it: what is behind that row has not been tried then.
 ///
 /// # Errors
 /// The first fault that is not a row's own.
 pub(super) fn bisect(
     rows: Range<usize>,
     store: &mut impl FnMut(Range<usize>) -> Result<(), PgFault>,
+    enough: impl Fn(&[Refused]) -> bool,
 ) -> Result<Vec<Refused>, PgFault> {
     let mut refused = Vec::new();
     let mut open = vec![rows];
@@ -30,7 +32,12 @@ pub(super) fn bisect(
         match store(part.clone()) {
             Ok(()) => {}
             Err(fault) if fault.class() != Class::Row => return Err(fault),
-            Err(fault) if part.len() == 1 => refused.push(Refused { index: part.start, fault }),
+            Err(fault) if part.len() == 1 => {
+                refused.push(Refused { index: part.start, fault });
+                if enough(&refused) {
+                    break;
+                }
+            }
             Err(_) => {
                 let middle = part.start + part.len() / 2;
                 open.push(middle..part.end);
@@ -53,14 +60,15 @@ mod tests {
     fn check(rows: usize, bad: &[usize]) -> usize {
         let mut tries = 0;
         let mut stored = Vec::new();
-        let refused = bisect(0..rows, &mut |part| {
+        let store = &mut |part: Range<usize>| {
             tries += 1;
             if bad.iter().any(|row| part.contains(row)) {
                 return Err(fault("22003"));
             }
             stored.extend(part);
             Ok(())
-        });
+        };
+        let refused = bisect(0..rows, store, |_| false);
         let refused: Vec<_> = refused.expect("only row faults").iter().map(|refused| refused.index).collect();
         assert_eq!(refused, bad);
         assert_eq!(stored, (0..rows).filter(|row| !bad.contains(row)).collect::<Vec<_>>());
@@ -84,8 +92,20 @@ mod tests {
     }
 
     #[test]
+    fn it_ends_when_it_is_enough() {
+        let mut tried = 0;
+        let store = &mut |part: Range<usize>| {
+            tried = tried.max(if part.len() == 1 { part.end } else { 0 });
+            Err(fault("22003"))
+        };
+        let refused = bisect(0..2000, store, |refused| refused.len() == 3).expect("only row faults");
+        assert_eq!((refused.len(), tried), (3, 3));
+    }
+
+    #[test]
     fn any_other_fault_ends_it() {
-        let result = bisect(0..8, &mut |part| Err(fault(if part.len() > 2 { "22003" } else { "57P01" })));
+        let store = &mut |part: Range<usize>| Err(fault(if part.len() > 2 { "22003" } else { "57P01" }));
+        let result = bisect(0..8, store, |_| false);
         assert_eq!(result, Err(fault("57P01")));
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod letters;
 mod numeric;
 pub(crate) mod offsets;
 mod positions;
+pub(crate) mod runs;
 mod schema;
 mod shape;
 mod tuple;

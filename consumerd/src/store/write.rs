@@ -1,6 +1,6 @@
 //! One batch, one transaction: positions first, behind a compare-and-set, then the rows.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,11 +13,15 @@ use super::bisect::{Refused, bisect};
 use super::days::{self, Day};
 use super::dead::{self, Letter};
 use super::fault::{Class, PgFault};
+use super::runs;
 use super::tuple::{COLUMNS, HEADER, TRAILER};
+use crate::breaker::{Cause, Judgement, LETTERS_MAX, Outcome, Run, Runs, judge};
 use crate::record::{Book, Fate, Partition, Record};
 
 /// COPY data is handed to the connection in pieces of this size.
 const COPY_PIECE_BYTES: usize = 128 << 10;
+/// After so many rows that were refused the breaker is asked whether to look for more.
+const ASK_BREAKER: usize = LETTERS_MAX as usize;
 /// Markets remembered as known to the table `market`. There are some thousands in the world.
 const MARKETS_MAX: usize = 100_000;
 
@@ -38,6 +42,8 @@ pub(crate) struct Step {
 pub(crate) enum Failure {
     /// The position of this step is not where it was: nothing was stored.
     Fence(usize),
+    /// The breaker wants nothing of these partitions from these offsets on: nothing was stored.
+    Cut(BTreeMap<Partition, i64>),
     /// Nothing was stored.
     Refused(PgFault),
     /// COMMIT was sent and not answered: all or nothing was stored.
@@ -64,6 +70,8 @@ pub(crate) struct Written {
     pub(crate) expired: u64,
     /// Topic, partition, offset and reason of the dead letters.
     pub(crate) refusals: Vec<(Partition, i64, String)>,
+    /// See [`Judgement`].
+    pub(crate) runs: BTreeMap<Partition, Option<Run>>,
 }
 
 impl Store {
@@ -73,7 +81,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub(crate) fn write(&mut self, steps: &[Step], records: &[&Record]) -> Result<Written, Failure> {
+    pub(crate) fn write(&mut self, steps: &[Step], records: &[&Record], runs: &Runs) -> Result<Written, Failure> {
         let books: Vec<(&Record, &Book)> = records
             .iter()
             .filter_map(|record| match &record.fate {
@@ -82,8 +90,10 @@ impl Store {
             })
             .collect();
         self.make_days(books.iter().map(|(_, book)| book.day))?;
-        match self.attempt(steps, records, &books, false) {
-            Err(Failure::Refused(fault)) if fault.class() == Class::Row => self.attempt(steps, records, &books, true),
+        match self.attempt(steps, records, &books, runs, false) {
+            Err(Failure::Refused(fault)) if fault.class() == Class::Row => {
+                self.attempt(steps, records, &books, runs, true)
+            }
             result => result,
         }
     }
@@ -109,6 +119,7 @@ impl Store {
         steps: &[Step],
         records: &[&Record],
         books: &[(&Record, &Book)],
+        runs: &Runs,
         with_savepoints: bool,
     ) -> Result<Written, Failure> {
         let mut transaction = self.client.transaction()?;
@@ -127,12 +138,25 @@ impl Store {
         }
         let refused = match with_savepoints {
             false => copy(&mut transaction, &self.copy, tuples(books)).map(|()| Vec::new())?,
-            true => bisect(0..books.len(), &mut |part: Range<usize>| {
-                let mut savepoint = transaction.transaction()?;
-                copy(&mut savepoint, &self.copy, tuples(&books[part]))?;
-                Ok(savepoint.commit()?)
-            })?,
+            true => {
+                let store = &mut |part: Range<usize>| {
+                    let mut savepoint = transaction.transaction()?;
+                    copy(&mut savepoint, &self.copy, tuples(&books[part]))?;
+                    Ok(savepoint.commit()?)
+                };
+                bisect(0..books.len(), store, |refused| is_cut(runs, records, books, refused))?
+            }
         };
+        let Judgement { cuts, changed } = judgement(runs, records, &refused);
+        if !cuts.is_empty() {
+            transaction.rollback()?;
+            return Err(Failure::Cut(cuts));
+        }
+        for step in steps {
+            if let Some(run) = changed.get(&step.partition) {
+                runs::write(&mut transaction, &self.schema, step, run.as_ref())?;
+            }
+        }
         let letters = letters(steps, records, books, &refused);
         dead::insert(&mut transaction, &self.schema, &self.source, &letters)?;
         transaction.commit().map_err(|error| commit_failure(error.into()))?;
@@ -148,6 +172,7 @@ impl Store {
             dead_letters: letters.len() as u64,
             expired: (records.len() + refused.len() - books.len() - letters.len()) as u64,
             refusals: letters.iter().map(refusal).collect(),
+            runs: changed,
         })
     }
 }
@@ -228,6 +253,36 @@ pub(super) fn copy<'a>(
     Ok(())
 }
 
+/// Whether the breaker wants this batch cut, by what is known so far. Asked in full each hundredth time, for the batch
+/// may be large, and two tries for each row of it would take long.
+fn is_cut(runs: &Runs, records: &[&Record], books: &[(&Record, &Book)], refused: &[Refused]) -> bool {
+    let Some(last) = refused.last().filter(|_| refused.len() % ASK_BREAKER == 0) else { return false };
+    let known = records.iter().position(|record| std::ptr::eq(*record, books[last.index].0));
+    !judgement(runs, &records[..=known.unwrap_or(0)], refused).cuts.is_empty()
+}
+
+/// What the breaker says to the batch, in the order of its records.
+fn judgement(runs: &Runs, records: &[&Record], refused: &[Refused]) -> Judgement {
+    let is_dead = |record: &&Record| matches!(record.fate, Fate::Dead { .. });
+    if runs.is_empty() && refused.is_empty() && !records.iter().any(is_dead) {
+        return Judgement::default();
+    }
+    // They are in the order of the books, which is that of the records.
+    let (mut refused, mut books) = (refused.iter().peekable(), 0..);
+    let mut outcome = |record: &Record| match &record.fate {
+        Fate::Dead { major: Some(major), .. } => Outcome::Dead(Cause::Major(*major)),
+        Fate::Dead { major: None, .. } | Fate::Expired => Outcome::Passes,
+        Fate::Book(_) => {
+            let index = books.next();
+            match refused.next_if(|refused| Some(refused.index) == index) {
+                Some(refused) => Outcome::Dead(Cause::Sqlstate(refused.fault.code.clone().unwrap_or_default())),
+                None => Outcome::Stored,
+            }
+        }
+    };
+    judge(runs, records.iter().map(|record| (&record.partition, record.offset, outcome(record))))
+}
+
 fn letters<'a>(
     steps: &[Step],
     records: &[&'a Record],
@@ -238,7 +293,7 @@ fn letters<'a>(
         steps.iter().find(|step| step.partition == record.partition).map_or(0, |step| step.generation)
     };
     let judged = records.iter().filter_map(|record| match &record.fate {
-        Fate::Dead { reason } => Some(Letter { record, generation: generation(record), sqlstate: None, reason }),
+        Fate::Dead { reason, .. } => Some(Letter { record, generation: generation(record), sqlstate: None, reason }),
         _ => None,
     });
     let by_database = refused.iter().map(|refused| {

@@ -1,7 +1,9 @@
 //! The writer thread of a source: it stores batches, one after another, and answers for positions.
 
+mod answer;
 mod group;
 mod health;
+mod hold;
 mod moved;
 mod plan;
 mod resolve;
@@ -17,14 +19,15 @@ pub(crate) use health::{Change, Health, pace};
 pub(crate) use resolve::Claims;
 
 use crate::backoff::Backoff;
+use crate::breaker::Breaker;
 use crate::config::Postgres;
 use crate::handover::{Handover, News};
 use crate::record::{Epoch, Fate, Partition, Record};
 use crate::source::{Consumer, Link};
 use crate::state::State;
 use crate::store::{Class, Failure, PgFault, Store, Written};
-use plan::{Fence, Held, Positions, fence, keep_current, steps};
-use resolve::{Resolved, Resolver, Unresolved};
+use plan::{Fence, Positions, batch, fence, keep_current, steps};
+use resolve::Resolver;
 
 /// What the writer waits on inside a call to PostgreSQL.
 pub(crate) const WAITS_ON: &str = "PostgreSQL";
@@ -59,6 +62,8 @@ pub(crate) struct Writer {
     health: Health,
     backoff: Backoff,
     answered_at: Instant,
+    /// What it knows of a partition is what the database had at the last answer, and every batch since.
+    breaker: Breaker,
     /// Partitions for whose position Kafka could not be asked.
     unanswered: BTreeMap<Partition, Unanswered>,
     dead_letters: DeadLetters,
@@ -98,6 +103,7 @@ impl Writer {
             health: Health::default(),
             backoff: Backoff::new(),
             answered_at: Instant::now(),
+            breaker: Breaker::default(),
             unanswered: BTreeMap::new(),
             dead_letters: DeadLetters::default(),
             fence_told_at: None,
@@ -170,52 +176,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Answers for a position, if Kafka and the database can be asked now.
-    fn answer(&mut self, partition: &Partition, epoch: Epoch) -> Result<(), PgFault> {
-        if let Some(held) = self.positions.get(partition).filter(|held| held.epoch == epoch) {
-            // Asked twice in one stay: it may be read already, and what was read is not to be thrown away.
-            self.handover.post(partition, epoch, News::Position { generation: held.at.generation, next: held.at.next });
-            return Ok(());
-        }
-        // What was read of it in an earlier stay is read again from the position, whatever that is.
-        self.records.retain(|record| record.partition != *partition);
-        self.positions.remove(partition);
-        let Some(store) = &mut self.store else { return Ok(()) };
-        let resolved = {
-            let _waiting = self.beat.waiting("positions");
-            self.resolver.resolve(store, &self.consumer, partition)
-        };
-        let news = match resolved {
-            Ok(Resolved::From { cluster, at }) => {
-                self.positions.insert(partition.clone(), Held { epoch, cluster, at, doubt: None });
-                News::Position { generation: at.generation, next: at.next }
-            }
-            Ok(Resolved::Unfit(reason)) => News::Unfit { reason },
-            Err(Unresolved::Database(fault)) => return Err(fault),
-            Err(Unresolved::Kafka(reason)) => {
-                self.not_answered(partition, &reason);
-                return Ok(());
-            }
-        };
-        self.unanswered.remove(partition);
-        self.handover.post(partition, epoch, news);
-        Ok(())
-    }
-
-    /// Asks again later, and later each time.
-    fn not_answered(&mut self, partition: &Partition, reason: &str) {
-        let first = Unanswered { tries: 0, ask_at: Instant::now() };
-        let unanswered = self.unanswered.entry(partition.clone()).or_insert(first);
-        unanswered.tries += 1;
-        unanswered.ask_at = Instant::now() + ASK_AGAIN_MAX.min(IDLE * unanswered.tries);
-        let level = if unanswered.tries == UNANSWERED_TOLD_AT { log::Level::Warn } else { log::Level::Debug };
-        log::log!(
-            level,
-            "kafka does not tell where a partition begins, asking on source={} {partition} reason={reason:?}",
-            self.resolver.name
-        );
-    }
-
     /// Stores the batch at hand, or a part of it.
     fn store_batch(&mut self) -> Result<(), PgFault> {
         keep_current(&mut self.records, &self.positions);
@@ -223,24 +183,33 @@ impl Writer {
         if number == 0 {
             return Ok(());
         }
-        let batch: Vec<&Record> = self.records[..number].iter().collect();
+        let batch = batch(&self.records[..number], |partition| self.breaker.is_held(partition));
+        let is_whole = batch.len() == number;
         let steps = steps(batch.iter().copied(), &self.positions);
         let Some(store) = &mut self.store else { return Ok(()) };
         let result = {
             let _waiting = self.beat.waiting(WAITS_ON);
-            store.write(&steps, &batch)
+            store.write(&steps, &batch, self.breaker.runs())
         };
         match result {
-            Ok(written) => {
+            Ok(mut written) => {
                 self.count(&written);
                 for step in steps {
                     self.moved(&step.partition, step.to, step.last_record_ms);
                 }
-                self.records.drain(..number);
+                match is_whole {
+                    true => drop(self.records.drain(..number)),
+                    false => keep_current(&mut self.records, &self.positions),
+                }
                 self.records_max = self.records_max.saturating_mul(2);
+                self.turned(std::mem::take(&mut written.runs));
                 Ok(())
             }
             Err(Failure::Fence(index)) => self.fenced(&steps[index].partition),
+            Err(Failure::Cut(cuts)) => {
+                cuts.into_iter().for_each(|(partition, at)| self.cut(&partition, at));
+                Ok(())
+            }
             Err(Failure::Refused(fault)) => {
                 match fault.class() {
                     Class::MissingDay => store.forget_days(),
@@ -275,11 +244,13 @@ impl Writer {
         let found = store.position(&held.cluster, partition)?;
         match fence(held, found) {
             Fence::Stored => {
+                let run = store.run(&held.cluster, partition, held.at.generation)?;
                 let to = held.doubt.unwrap_or(held.at.next);
                 let of_it = |record: &&Record| record.partition == *partition && record.offset < to;
                 self.count(&presumably(self.records.iter().filter(of_it)));
                 self.moved(partition, to, None);
                 log::info!("the unanswered commit has taken place source={} {partition} next={to}", self.resolver.name);
+                self.turned(BTreeMap::from([(partition.clone(), run)]));
             }
             Fence::Lost => self.lost(partition, found),
         }

@@ -13,7 +13,7 @@ use crate::store::{PgFault, Position};
 pub(super) const LOOK: Duration = Duration::from_secs(5);
 
 impl Writer {
-    /// Starts over where a position is another one than any that we have set.
+    /// Starts over where a position is another one than any that we have set, or a held partition was accepted.
     pub(super) fn look(&mut self) -> Result<(), PgFault> {
         self.looked_at = Instant::now();
         let Some(store) = &mut self.store else { return Ok(()) };
@@ -29,7 +29,7 @@ impl Writer {
         for (partition, at) in set_otherwise(&self.positions, &found) {
             self.lost(&partition, at);
         }
-        Ok(())
+        self.look_at_held()
     }
 
     /// Somebody else has moved a position: nothing that was read of it counts, and it is read from where it is now.

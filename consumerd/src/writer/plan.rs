@@ -1,6 +1,6 @@
 //! What a batch does to the positions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::record::{Epoch, Partition, Record};
@@ -14,16 +14,34 @@ pub(super) struct Held {
     pub(super) at: Position,
     /// Where the position may be, too: COMMIT of this step was sent and not answered.
     pub(super) doubt: Option<i64>,
+    /// Nothing from this offset on is to be stored in this stay.
+    pub(super) until: Option<i64>,
 }
 
 /// The positions of all partitions that have one.
 pub(super) type Positions = BTreeMap<Partition, Held>;
 
-/// Keeps those records that are still to be stored: of the present stay, and not before the position.
+/// Keeps those records that are still to be stored: of the present stay, not before the position, and before a cut.
 pub(super) fn keep_current(records: &mut Vec<Record>, positions: &Positions) {
     records.retain(|record| {
-        positions.get(&record.partition).is_some_and(|held| held.epoch == record.epoch && record.offset >= held.at.next)
+        positions.get(&record.partition).is_some_and(|held| {
+            held.epoch == record.epoch
+                && record.offset >= held.at.next
+                && held.until.is_none_or(|until| record.offset < until)
+        })
     });
+}
+
+/// The records to be stored together: of a partition that is held only the next one, to see whether it can be.
+pub(super) fn batch(records: &[Record], is_held: impl Fn(&Partition) -> bool) -> Vec<&Record> {
+    let mut batch = Vec::with_capacity(records.len());
+    let mut tried = BTreeSet::new();
+    for record in records {
+        if !is_held(&record.partition) || tried.insert(&record.partition) {
+            batch.push(record);
+        }
+    }
+    batch
 }
 
 /// The steps that a batch takes, in the order of the partitions.
@@ -93,7 +111,7 @@ mod tests {
     }
 
     fn held(epoch: u64, next: i64, doubt: Option<i64>) -> Held {
-        Held { epoch: Epoch(epoch), cluster: "c".into(), at: Position { generation: 2, next }, doubt }
+        Held { epoch: Epoch(epoch), cluster: "c".into(), at: Position { generation: 2, next }, doubt, until: None }
     }
 
     fn positions() -> Positions {
@@ -106,6 +124,24 @@ mod tests {
         keep_current(&mut records, &positions());
         let kept: Vec<_> = records.iter().map(|record| (record.partition.number, record.offset)).collect();
         assert_eq!(kept, [(0, 10), (1, 0)]);
+    }
+
+    #[test]
+    fn records_behind_a_cut_are_left_out() {
+        let mut positions = positions();
+        positions.get_mut(&partition(0)).expect("held").until = Some(12);
+        let mut records = vec![record(0, 1, 11), record(0, 1, 12), record(1, 2, 12), record(0, 1, 13)];
+        keep_current(&mut records, &positions);
+        let kept: Vec<_> = records.iter().map(|record| (record.partition.number, record.offset)).collect();
+        assert_eq!(kept, [(0, 11), (1, 12)]);
+    }
+
+    #[test]
+    fn of_a_held_partition_one_record_is_tried() {
+        let records = [record(0, 1, 11), record(1, 2, 12), record(0, 1, 12), record(1, 2, 13)];
+        let batch = batch(&records, |held| *held == partition(0));
+        let chosen: Vec<_> = batch.iter().map(|record| (record.partition.number, record.offset)).collect();
+        assert_eq!(chosen, [(0, 11), (1, 12), (1, 13)]);
     }
 
     #[test]

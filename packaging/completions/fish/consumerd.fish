@@ -78,19 +78,20 @@ syslog\t''
 stderr\t''"
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l force -d 'Also where records are stored already: they are stored again, in a new generation'
 complete -c consumerd -n "__fish_consumerd_using_subcommand offsets; and __fish_seen_subcommand_from reset" -s h -l help -d 'Print help'
-complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -l config -d 'The configuration file' -r -F
-complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -l config -d 'The configuration file' -r -F
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
 warn\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
 syslog\t''
 stderr\t''"
-complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -s h -l help -d 'Print help'
-complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -f -a "list" -d 'List the records that could not be stored, the newest last'
-complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -f -a "show" -d 'Show all that is kept of a record that could not be stored'
-complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -f -a "retry" -d 'Store records now that could not be stored, as if they had been stored then; 1 if one still cannot be'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -s h -l help -d 'Print help'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -f -a "list" -d 'List the records that could not be stored, the newest last'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -f -a "show" -d 'Show all that is kept of a record that could not be stored'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -f -a "retry" -d 'Store records now that could not be stored, as if they had been stored then; 1 if one still cannot be'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -f -a "accept" -d 'Let a held partition go on: records with the cause it is held for become dead letters until one is stored again; 1 if it is not held'
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l limit -d 'At most so many, the newest ones' -r
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l config -d 'The configuration file' -r -F
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
@@ -124,6 +125,19 @@ syslog\t''
 stderr\t''"
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from retry" -l all -d 'All that are not stored yet'
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from retry" -s h -l help -d 'Print help'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from accept" -l source -d 'The table [source.NAME] of the configuration file' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from accept" -l topic -d 'The topic' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from accept" -l partition -d 'The number of the partition' -r
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from accept" -l config -d 'The configuration file' -r -F
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from accept" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from accept" -l log-target -d 'Where log lines go, whatever the file says; auto is syslog under systemd, else stderr' -r -f -a "auto\t''
+syslog\t''
+stderr\t''"
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from accept" -s h -l help -d 'Print help'
 complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l source -d 'Only this source of the file' -r
 complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l topic -d 'Only this topic' -r
 complete -c consumerd -n "__fish_consumerd_using_subcommand verify" -l from -d 'Only books received at this time or later, such as 2026-11-23T10:00:00Z or 2026-11-23' -r

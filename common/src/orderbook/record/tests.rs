@@ -109,6 +109,22 @@ fn schema_headers() {
     for bad in ["", "coinflow.orderbook/2", "coinflow.orderbook/11", "coinflow.orderbook", "other/1"] {
         assert!(check_schema(Some(bad.as_bytes())).is_err(), "{bad:?}");
     }
+    let majors = [("coinflow.orderbook/2", 2), ("coinflow.orderbook/11.3", 11), ("coinflow.orderbook/0", 0)];
+    for (other, major) in majors {
+        assert_eq!(other_major(Some(other.as_bytes())), Some(major), "{other:?}");
+    }
+    let none = [
+        "",
+        "coinflow.orderbook/1",
+        "coinflow.orderbook/1.4",
+        "coinflow.orderbook/",
+        "coinflow.orderbook/+2",
+        "other/2",
+    ];
+    for none in none {
+        assert_eq!(other_major(Some(none.as_bytes())), None, "{none:?}");
+    }
+    assert_eq!((other_major(None), other_major(Some(b"\xff"))), (None, None));
     let error = check_schema(Some(b"coinflow.orderbook/2")).expect_err("another major").to_string();
     assert_eq!(error, r#"header schema: "coinflow.orderbook/2" is not coinflow.orderbook/1"#);
 }

@@ -12,6 +12,7 @@ macro_rules! show {
 
 mod books;
 mod cli;
+mod commands;
 mod dead_letters;
 mod exactly_once;
 mod exchanges;

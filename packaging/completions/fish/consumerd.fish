@@ -90,7 +90,7 @@ stderr\t''"
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -s h -l help -d 'Print help'
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -f -a "list" -d 'List the records that could not be stored, the newest last'
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -f -a "show" -d 'Show all that is kept of a record that could not be stored'
-complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -f -a "retry" -d 'Store records now that could not be stored, as if they had been stored then; 1 if one still cannot be'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry" -f -a "retry" -d 'Store records now that could not be stored, as if they had been stored then; 1 if one is not, or not known to be'
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l limit -d 'At most so many, the newest ones' -r
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l config -d 'The configuration file' -r -F
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l log-level -d 'Log lines of this level and above, whatever the file says' -r -f -a "error\t''

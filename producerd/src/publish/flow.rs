@@ -1,6 +1,7 @@
 //! What waits for Kafka, what is on its way there, and whether more may go. Pure.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode;
@@ -121,6 +122,20 @@ impl Flow {
     pub(super) fn was_spooled(&mut self, number: u64, spooled: u64) -> bool {
         let waiting = self.on_its_way.get_mut(&number).or_else(|| self.outbox.get_mut(number));
         waiting.map(|waiting| waiting.spooled = Some(spooled)).is_some()
+    }
+
+    /// These numbers are no longer in the spool. How many records with one of them wait here, in memory alone now.
+    pub(super) fn left_spool(&mut self, numbers: &Range<u64>) -> u64 {
+        let mut waiting_here = 0;
+        let is_gone = |waiting: &Waiting| waiting.spooled.is_some_and(|number| numbers.contains(&number));
+        for waiting in self.outbox.iter_mut().filter(|waiting| is_gone(waiting)) {
+            (waiting.spooled, waiting.is_copied) = (None, false);
+            waiting_here += 1;
+        }
+        for waiting in self.on_its_way.values_mut().filter(|waiting| is_gone(waiting)) {
+            (waiting.spooled, waiting.is_copied) = (None, false);
+        }
+        waiting_here
     }
 
     /// Bytes that wait here.

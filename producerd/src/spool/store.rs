@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Range};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -121,6 +121,8 @@ pub(crate) struct Store {
     is_dirty: bool,
     /// What had to go and has not been taken note of.
     loss: Loss,
+    /// Up to where that was, read or not, if it has not been taken note of.
+    dropped_before: Option<u64>,
     segments: VecDeque<Segment>,
     /// The last segment, if it is of this run.
     active: Option<File>,
@@ -179,6 +181,7 @@ impl Store {
             maybe_sent_before: position.reserved,
             is_dirty: false,
             loss: Loss::default(),
+            dropped_before: None,
             segments: segments.into(),
             active: None,
             end: position.next_number,
@@ -315,6 +318,12 @@ impl Store {
     /// What had to go since the last call.
     pub(crate) fn take_loss(&mut self) -> Loss {
         std::mem::take(&mut self.loss)
+    }
+
+    /// The numbers that had to go since the last call, whether they had been read or not. Those of the head never have to.
+    pub(crate) fn take_dropped(&mut self) -> Option<Range<u64>> {
+        let end = self.dropped_before.take()?;
+        Some(self.head_end.unwrap_or(0)..end).filter(|numbers| !numbers.is_empty())
     }
 
     /// Whether something is not yet safe from a power loss.
@@ -483,6 +492,7 @@ impl Store {
                 self.loss.records += damaged;
             }
             self.remove_front()?;
+            self.dropped_before = Some(end);
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ mod spooling;
 mod tests;
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,17 +15,17 @@ use coinflow_common::orderbook::{Exchange, HEADER_EXCHANGE, HEADER_PRODUCER, HEA
 use crossbeam_channel::Sender;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult};
+use rdkafka::producer::DeliveryResult;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::backlog::{Backlog, Queued};
+use super::backlog::Backlog;
 use super::counts::Counts;
-use super::flow::{Failed, Fate, Flow, fate};
+use super::flow::Flow;
 use super::live::Difference;
 use super::outbox::{Record, Waiting};
 use super::producer::Producer;
 use crate::config::KafkaConfig;
-use crate::spool::{Batch, Loss, Opened};
+use crate::spool::Loss;
 
 pub(super) use self::ending::Rest;
 

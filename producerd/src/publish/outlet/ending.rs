@@ -1,6 +1,11 @@
 //! How the outlet ends: what is left is put into the spool.
 
-use super::*;
+use std::ops::Range;
+use std::time::Instant;
+
+use super::{End, Outlet};
+use crate::publish::outbox::Record;
+use crate::spool::Loss;
 
 /// What the end has left to be kept.
 #[derive(Debug, Default)]

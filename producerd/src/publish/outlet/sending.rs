@@ -1,6 +1,18 @@
 //! From the outlet into librdkafka, and what is reported back.
 
-use super::*;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseRecord, DeliveryResult};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::{DRAIN_MAX, End, OPEN_MAX, Outlet, READ_AHEAD_BYTES, State, Ticket};
+use crate::publish::backlog::Queued;
+use crate::publish::flow::{Failed, Fate, fate};
+use crate::publish::outbox::Waiting;
+use crate::publish::producer::Producer;
+use crate::spool::Loss;
 
 impl Outlet {
     /// Hands on what waits, as far as the producer's window has room.

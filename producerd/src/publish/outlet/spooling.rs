@@ -1,6 +1,11 @@
 //! The outlet as the thread that has the spool sees it.
 
-use super::*;
+use std::ops::Range;
+use std::time::Instant;
+
+use super::{End, Outlet, READ_AHEAD_BYTES, State, TELL_INTERVAL, WAIT_MAX, WRITE_BYTES_MAX};
+use crate::publish::backlog::Queued;
+use crate::spool::{Batch, Loss, Opened};
 
 impl Outlet {
     /// What is to be written into the spool now. What could go to Kafka directly is left to do so.

@@ -4,7 +4,8 @@ use coinflow_common::orderbook::Market;
 use crossbeam_channel::bounded;
 
 use super::*;
-use crate::spool::Store;
+use crate::publish::backlog::Queued;
+use crate::spool::{Opened, Store};
 
 const MAX_BYTES: u64 = 64 << 10;
 

@@ -8,7 +8,7 @@ use coinflow_common::logging;
 use log::Level;
 
 use crate::config::Config;
-use crate::{dead_letters, offsets};
+use crate::{command, dead_letters, offsets};
 
 const CONFIG: &str = "/etc/coinflow/consumerd.toml";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -23,9 +23,11 @@ pub(crate) fn run() -> Exit {
         Err(error) => return fail(&format!("signals cannot be handled: {error}")),
     };
     daemon::install_panic_hook();
-    let matches = match command().try_get_matches() {
+    let matches = match definition().try_get_matches() {
         Ok(matches) => matches,
         Err(answer) => {
+            // Whoever should read it may not, and a signal ends it then.
+            _ = command::end_at(signals);
             // Help and version go to stdout; that it is closed is no reason to fail.
             _ = answer.print();
             return if answer.use_stderr() { Exit::Usage } else { Exit::Done };
@@ -78,7 +80,7 @@ pub(crate) fn run() -> Exit {
     exit
 }
 
-fn command() -> Command {
+fn definition() -> Command {
     daemon::command("consumerd", "Stores each order book record of Kafka exactly once in PostgreSQL", VERSION, CONFIG)
         .args_conflicts_with_subcommands(false)
         .subcommand(offsets::command())
@@ -98,7 +100,7 @@ mod tests {
 
     #[test]
     fn completion_and_manual_are_those_of_the_command_line() {
-        shipped::check_completions(&command());
-        shipped::check_manual_of_command(&command());
+        shipped::check_completions(&definition());
+        shipped::check_manual_of_command(&definition());
     }
 }

@@ -17,7 +17,27 @@ const LOG_FINISH: Duration = Duration::from_millis(300);
 const LOG: LogConfig = LogConfig { level: LevelFilter::Warn, target: Target::Stderr };
 
 /// How a command ends, or why it failed.
-pub(crate) type Outcome = Result<Exit, String>;
+pub(crate) type Outcome = Result<Exit, Failure>;
+
+/// Why a command failed, and the exit code for it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    reason: String,
+    exit: Exit,
+}
+
+impl Failure {
+    /// The command line names what is not there: the same command can never succeed with this configuration.
+    pub(crate) fn usage(reason: String) -> Self {
+        Self { reason, exit: Exit::Usage }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self { reason, exit: Exit::Failed }
+    }
+}
 
 /// Reads the configuration and does what the command does.
 pub(crate) fn run(options: &Options, signals: Signals, command: impl FnOnce(&Config) -> Outcome) -> Exit {
@@ -30,20 +50,20 @@ pub(crate) fn run(options: &Options, signals: Signals, command: impl FnOnce(&Con
     };
     loaded.warnings.iter().for_each(|warning| logging::say(Level::Warn, &warning.to_string()));
     let started = end_at(signals).and_then(|()| logging::start(options.log(LOG), "consumerd"));
-    let outcome = started.map_err(|error| error.to_string()).and_then(|()| command(&loaded.value));
+    let outcome = started.map_err(|error| error.to_string().into()).and_then(|()| command(&loaded.value));
     logging::finish(LOG_FINISH);
-    outcome.unwrap_or_else(|reason| {
-        logging::say(Level::Error, &reason);
-        Exit::Failed
+    outcome.unwrap_or_else(|failure| {
+        logging::say(Level::Error, &failure.reason);
+        failure.exit
     })
 }
 
 /// Makes SIGINT and SIGTERM end the process, whatever it waits for. What a transaction has not committed is undone.
-fn end_at(mut signals: Signals) -> std::io::Result<()> {
+pub(crate) fn end_at(mut signals: Signals) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let wait = move || {
         while !matches!(runtime.block_on(signals.next()), Signal::Stop(_)) {}
-        Exit::Done.leave()
+        Exit::Done.leave_amid(None)
     };
     std::thread::Builder::new().name("signal-end".to_owned()).spawn(wait).map(drop)
 }

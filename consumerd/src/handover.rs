@@ -3,7 +3,7 @@
 mod gate;
 mod queue;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,8 @@ struct Inner {
     asks: BTreeMap<Partition, Epoch>,
     /// Whether `asks` has changed since the writer saw it.
     new_asks: bool,
+    /// Partitions that were taken from us.
+    forgotten: BTreeSet<Partition>,
     mail: Vec<Mail>,
     database_seen: bool,
     finish_by: Option<Instant>,
@@ -76,6 +78,7 @@ impl Handover {
             queue: Queue::new(batch),
             asks: BTreeMap::new(),
             new_asks: false,
+            forgotten: BTreeSet::new(),
             mail: Vec::new(),
             database_seen: false,
             finish_by: None,
@@ -111,6 +114,7 @@ impl Handover {
 
     pub(crate) fn ask(&self, partition: Partition, epoch: Epoch) {
         let mut inner = self.lock();
+        inner.forgotten.remove(&partition);
         inner.asks.insert(partition, epoch);
         inner.new_asks = true;
         self.work.notify_one();
@@ -121,6 +125,7 @@ impl Handover {
         let mut inner = self.lock();
         inner.queue.purge(partition);
         inner.asks.remove(partition);
+        inner.forgotten.insert(partition.clone());
         self.room.notify_one();
     }
 
@@ -180,6 +185,11 @@ impl Handover {
         inner.mail.push(Mail { partition: partition.clone(), epoch, news });
     }
 
+    /// Whether the partition is not ours any more, though its position may still be held here.
+    pub(crate) fn is_forgotten(&self, partition: &Partition) -> bool {
+        self.lock().forgotten.contains(partition)
+    }
+
     pub(crate) fn set_database_seen(&self) {
         self.lock().database_seen = true;
     }
@@ -187,5 +197,22 @@ impl Handover {
     pub(crate) fn set_finished(&self) {
         self.lock().finished = true;
         self.room.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_forgotten_until_it_is_asked_for_again() {
+        let handover = Handover::new(Batch { max_books: 10, max_size: 1000 });
+        let partition = Partition::new("t", 0);
+        assert!(!handover.is_forgotten(&partition));
+        handover.ask(partition.clone(), Epoch(1));
+        handover.forget(&partition);
+        assert!(handover.is_forgotten(&partition) && !handover.is_forgotten(&Partition::new("t", 1)));
+        handover.ask(partition.clone(), Epoch(2));
+        assert!(!handover.is_forgotten(&partition));
     }
 }

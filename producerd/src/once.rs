@@ -83,7 +83,7 @@ fn end_at_signal() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let wait = move || {
         while !matches!(runtime.block_on(signals.next()), Signal::Stop(_)) {}
-        Exit::Done.leave()
+        Exit::Done.leave_amid(None)
     };
     std::thread::Builder::new().name("signal-end".to_owned()).spawn(wait).map(drop)
 }

@@ -13,6 +13,7 @@ macro_rules! show {
 mod books;
 mod breaker;
 mod cli;
+mod commands;
 mod commit;
 mod database;
 mod dead_letters;

@@ -50,7 +50,7 @@ fn positions_are_shown_beside_what_kafka_holds() {
     assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
     assert_eq!(lines[1], ["main", TOPIC, "0", "0", "100", &time, "40", "107", "7"]);
     let (code, finished) = offsets(&rig, &["show", "--source", "other"]);
-    assert_eq!((code, finished.stderr.as_str()), (1, "there is no source other\n"));
+    assert_eq!((code, finished.stderr.as_str()), (2, "there is no source other\n"));
 
     // Nobody joined the group, and nothing was committed beside the daemon.
     assert_eq!(rig.client().committed(crate::rig::GROUP, TOPIC).expect("commits")[&0], 100);
@@ -110,7 +110,7 @@ fn a_partition_that_was_overrun_goes_on_where_the_operator_says() {
     let of = |topic, partition, to, reason| {
         ["reset", "--topic", topic, "--partition", partition, "--to", to, "--reason", reason]
     };
-    refused(&rig, &of("other", "0", "earliest", "x"), 1, "no source reads topic other");
+    refused(&rig, &of("other", "0", "earliest", "x"), 2, "no source reads topic other");
     refused(&rig, &of("coinflow.orderbook.upbit", "0", "earliest", "x"), 1, "has no position");
     refused(
         &rig,
@@ -124,7 +124,7 @@ fn a_partition_that_was_overrun_goes_on_where_the_operator_says() {
     refused(&rig, &of(TOPIC, "0", "begin", "x"), 2, "earliest");
     refused(&rig, &of(TOPIC, "0", "earliest", "x")[..7], 2, "--reason");
     let elsewhere = [&of(TOPIC, "0", "earliest", "x")[..], &["--source", "other"]].concat();
-    refused(&rig, &elsewhere, 1, "no source other");
+    refused(&rig, &elsewhere, 2, "no source other");
 
     let (code, finished) = reset(&rig, "earliest", &[]);
     assert_eq!(code, 0, "{}", finished.stderr);
@@ -209,4 +209,22 @@ fn a_partition_that_is_being_read_starts_over_from_the_new_position() {
     follows(&rig, 3, 3);
     assert!(rig.consumerd.is_running());
     rig.stop_consumerd();
+
+    // Nor has anybody to look through the table for it, which could not be done here.
+    produce(&rig, 0, 4..9);
+    let mut other = rig.postgres.connect().expect("a connection");
+    let mut transaction = other.transaction().expect("a transaction");
+    transaction.batch_execute("LOCK TABLE coinflow.orderbook").expect("locked");
+    let (code, finished) = reset(&rig, "latest", &[]);
+    assert_eq!(code, 0, "{}", finished.stderr);
+    transaction.rollback().expect("given free");
+    // A position that is removed leaves no trace of how far it was.
+    other.batch_execute("DELETE FROM coinflow.kafka_offset").expect("deleted");
+    rig.consumerd.start().expect("consumerd starts");
+    wait_until(SOON, "the position", || rig.positions().get(&0).copied()).expect("a position");
+    rig.stop_consumerd();
+    other.batch_execute("UPDATE coinflow.kafka_offset SET next_offset = 40").expect("set back");
+    let (code, finished) = reset(&rig, "50", &[]);
+    assert_eq!(code, 1);
+    assert!(finished.stderr.contains("refused: "), "{}", finished.stderr);
 }

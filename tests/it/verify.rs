@@ -224,6 +224,17 @@ fn wrong_usage_and_servers_that_are_away() {
         assert_eq!(code, 2, "{arguments:?} {stderr}");
         assert!(stderr.contains(expected), "{stderr}");
     }
+    // Where nothing is compared, nothing is equal.
+    let (code, _, stderr) = verify(&rig, &["--topic", "coinflow.orderbook.upbit"]);
+    assert_eq!(code, 3);
+    let expected =
+        ["nothing of topic coinflow.orderbook.upbit is stored yet", "cannot compare: there is nothing to compare"];
+    assert!(expected.iter().all(|expected| stderr.contains(expected)), "{stderr}");
+    sql(&rig, "UPDATE coinflow.kafka_offset SET cluster_id = 'of-last-year'");
+    let (code, _, stderr) = verify(&rig, &[]);
+    assert_eq!(code, 3);
+    let expected = ["has no position of topic coinflow.orderbook.bithumb in Kafka's cluster ", "only in of-last-year"];
+    assert!(expected.iter().all(|expected| stderr.contains(expected)), "{stderr}");
     rig.kafka.stop().expect("Kafka stops");
     let (code, lines, stderr) = verify(&rig, &[]);
     assert_eq!((code, lines.len()), (3, 0), "{stderr}");

@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use coinflow_common::daemon::Exit;
 
 use crate::breaker::{LETTERS_MAX, Phase, Run};
-use crate::command::{Outcome, database, print, source, told};
+use crate::command::{Failure, Outcome, database, print, source, told};
 use crate::config::Config;
 use crate::record::Partition;
 use crate::source::Lookup;
@@ -35,7 +35,7 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Outcome {
     let (Some(topic), Some(number)) = (text("topic"), matches.get_one::<i32>("partition")) else {
         return Ok(Exit::Usage);
     };
-    let source = source(&config.sources, text("source"), topic)?;
+    let source = source(&config.sources, text("source"), topic).map_err(Failure::usage)?;
     let partition = Partition::new(topic, *number);
     let schema = Schema::new(&config.postgres.schema);
     let mut client = database(&config.postgres)?;
@@ -52,7 +52,7 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Outcome {
     let at =
         at.ok_or_else(|| format!("the database has no position of {partition} in Kafka's cluster {cluster_id}"))?;
     let run = runs::find(&mut client, &schema, &cluster_id, &partition, at.generation).map_err(told)?;
-    Err(format!("{partition} is not held{}", why_not(run.as_ref())))
+    Err(format!("{partition} is not held{}", why_not(run.as_ref())).into())
 }
 
 fn why_not(run: Option<&Run>) -> String {

@@ -25,7 +25,7 @@ pub(crate) fn command() -> Command {
         .about("Show all that is kept of a record that could not be stored")
         .arg(id("As list shows it").required(true));
     let retry = Command::new("retry")
-        .about("Store records now that could not be stored, as if they had been stored then; 1 if one still cannot be")
+        .about("Store records now that could not be stored, as if they had been stored then; 1 if one is not, or not known to be")
         .arg(id("As list shows them").num_args(1..))
         .arg(all("All that are not stored yet"))
         .group(ArgGroup::new("which").args(["id", "all"]).required(true));

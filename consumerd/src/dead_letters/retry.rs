@@ -65,7 +65,7 @@ struct Retry {
 }
 
 impl Retry {
-    /// A line for each; whether all are stored, or are in other hands.
+    /// A line for each; whether all are known to be stored.
     fn each(&mut self, ids: &[i64]) -> Result<bool, String> {
         let mut good = true;
         for id in ids {
@@ -75,7 +75,7 @@ impl Retry {
                 Err(fault) if self.client.is_closed() => return Err(told(fault)),
                 Err(fault) => Became::Not(fault.to_string()),
             };
-            good &= !matches!(became, Became::Unknown | Became::Not(_));
+            good &= became.is_stored();
             print(&format!("{id} {}\n", became.text()));
         }
         Ok(good)
@@ -93,7 +93,15 @@ impl Retry {
         };
         // Made before the transaction, for it takes a lock of its own.
         letters::make_day(&mut self.client, &self.schema, &mut self.days, book.day)?;
-        letters::store(&mut self.client, &self.schema, &letter, &book, received_at).map(Became::Stored)
+        let stored = letters::store(&mut self.client, &self.schema, &letter, &book, received_at)?;
+        if stored == Stored::ByAnother {
+            // It may have ended between the two looks.
+            let letter = letters::get(&mut self.client, &self.schema, id)?;
+            if let Some(at) = letter.and_then(|letter| letter.retried_at) {
+                return Ok(Became::Before(at));
+            }
+        }
+        Ok(Became::Stored(stored))
     }
 }
 
@@ -116,13 +124,21 @@ fn rejudge(letter: &Letter, now: Timestamp, retention: Option<Duration>) -> Resu
 }
 
 impl Became {
+    fn is_stored(&self) -> bool {
+        match self {
+            Self::Stored(Stored::Now | Stored::InGeneration(_)) | Self::Before(_) => true,
+            // What the other one makes of it is not known.
+            Self::Stored(Stored::ByAnother) | Self::Unknown | Self::Not(_) => false,
+        }
+    }
+
     fn text(&self) -> String {
         match self {
             Self::Stored(Stored::Now) => "stored".to_owned(),
             Self::Stored(Stored::InGeneration(generation)) => {
                 format!("was stored meanwhile, in generation {generation}")
             }
-            Self::Stored(Stored::ByAnother) => "left to another retry".to_owned(),
+            Self::Stored(Stored::ByAnother) => "not stored: left to another retry, which is at work on it".to_owned(),
             Self::Before(at) => format!("was stored at {at}"),
             Self::Unknown => "not stored: there is no such dead letter".to_owned(),
             Self::Not(reason) => format!("not stored: {}", one_line(reason)),
@@ -157,6 +173,15 @@ mod tests {
         assert!(judged(&Letter { headers: none(), ..letter() }).is_err_and(|reason| reason.contains("expected")));
         let empty = Letter { payload: None, ..letter() };
         assert_eq!(judged(&empty), Err("the record has no value".to_owned()));
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_stored_is_a_success() {
+        let stored =
+            [Became::Stored(Stored::Now), Became::Stored(Stored::InGeneration(1)), Became::Before(String::new())];
+        assert!(stored.iter().all(Became::is_stored));
+        let not = [Became::Stored(Stored::ByAnother), Became::Unknown, Became::Not(String::new())];
+        assert!(!not.iter().any(Became::is_stored));
     }
 
     #[test]

@@ -6,8 +6,8 @@
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use coinflow_common::daemon::Exit;
 
-use super::target::{Target, check_moved, check_stored, reason};
-use crate::command::{Outcome, database, print, source, told};
+use super::target::{Target, aim_again, check_moved, check_stored, is_beyond, reason};
+use crate::command::{Failure, Outcome, database, print, source, told};
 use crate::config::Config;
 use crate::record::Partition;
 use crate::source::Lookup;
@@ -45,7 +45,7 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Outcome {
         return Ok(Exit::Usage);
     };
     let is_forced = matches.get_flag("force");
-    let source = source(&config.sources, text("source"), topic)?;
+    let source = source(&config.sources, text("source"), topic).map_err(Failure::usage)?;
     let partition = Partition::new(topic, *number);
     let schema = Schema::new(&config.postgres.schema);
     let mut client = database(&config.postgres)?;
@@ -55,13 +55,15 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Outcome {
 
     let before = offsets::position(&mut client, &schema, cluster_id, &partition).map_err(told)?;
     let before = before.ok_or_else(unknown)?;
-    let (low, high) =
-        kafka.watermarks(&partition).map_err(|unanswered| format!("{partition}: {}", unanswered.reason))?;
-    let to = target.aim(low, high)?;
-    if !is_forced {
+    let watermarks =
+        || kafka.watermarks(&partition).map_err(|unanswered| format!("{partition}: {}", unanswered.reason));
+    let (low, high) = watermarks()?;
+    let mut to = target.aim(low, high)?;
+    if !is_forced && !is_beyond(to, offsets::reach(&mut client, &schema, &partition).map_err(told)?) {
         // Looks through the whole table, so the position is not held meanwhile: the daemon would wait for it.
         log::info!("looking through the table for records that are stored already {partition} from={to}");
         check_stored(offsets::stored_from(&mut client, &schema, &partition, to).map_err(told)?, to)?;
+        to = aim_again(*target, to, watermarks()?)?;
     }
 
     let mut transaction = client.transaction().map_err(|error| told(error.into()))?;

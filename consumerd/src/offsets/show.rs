@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use coinflow_common::daemon::Exit;
 
 use crate::columns::{NONE, table};
-use crate::command::{Outcome, database, print, remark, told};
+use crate::command::{Failure, Outcome, database, print, remark, told};
 use crate::config::{Config, Source};
 use crate::source::Lookup;
 use crate::store::Schema;
@@ -24,7 +24,7 @@ pub(super) fn run(config: &Config, source: Option<&str>) -> Outcome {
         known.retain(|known| known.source == source);
         // A source that was renamed has its old name in the table until it stores something.
         if known.is_empty() && config.sources.iter().all(|configured| configured.name != source) {
-            return Err(format!("there is no source {source}"));
+            return Err(Failure::usage(format!("there is no source {source}")));
         }
     }
     let mut clusters = clusters(config.sources.iter().filter(|of| source.is_none_or(|source| of.name == source)));

@@ -1,7 +1,7 @@
 //! Where a position is to be set to, and whether it may be.
 
 use crate::store::Position;
-use crate::store::offsets::Stored;
+use crate::store::offsets::{Reach, Stored};
 
 /// As the command line has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,22 @@ pub(super) fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("say why: it is kept in offset_event".to_owned()),
         reason => Ok(reason.to_owned()),
+    }
+}
+
+/// Whether nothing at the target or behind it can have been stored, so that nobody has to look. A position that was removed
+/// by hand has left no trace of how far it was.
+pub(super) fn is_beyond(to: i64, Reach { end, starts }: Reach) -> bool {
+    to >= end && starts <= 1
+}
+
+/// The target as it is after rows have been counted: Kafka's log may have moved meanwhile. `counted_from` is where that began.
+pub(super) fn aim_again(target: Target, counted_from: i64, (low, high): (i64, i64)) -> Result<i64, String> {
+    match target.aim(low, high)? {
+        to if to < counted_from => {
+            Err("refused: the topic was made anew, or cut, meanwhile; look at it again".to_owned())
+        }
+        to => Ok(to),
     }
 }
 
@@ -86,6 +102,26 @@ mod tests {
         }
         for text in ["", "-1", "Latest", "1.5", "99999999999999999999"] {
             assert!(Target::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_no_position_has_reached_is_not_looked_for() {
+        for (to, end, starts, expected) in
+            [(10, 10, 1, true), (11, 10, 1, true), (9, 10, 1, false), (0, 0, 0, true), (10, 10, 2, false)]
+        {
+            assert_eq!(is_beyond(to, Reach { end, starts }), expected, "{to} {end} {starts}");
+        }
+    }
+
+    #[test]
+    fn the_log_may_move_while_rows_are_counted() {
+        assert_eq!(aim_again(Target::Earliest, 5, (7, 20)), Ok(7));
+        assert_eq!(aim_again(Target::Latest, 18, (5, 20)), Ok(20));
+        assert_eq!(aim_again(Target::Offset(6), 6, (5, 20)), Ok(6));
+        assert!(aim_again(Target::Offset(6), 6, (7, 20)).is_err_and(|reason| reason.contains("7 to 20")));
+        for (target, counted_from) in [(Target::Earliest, 5), (Target::Latest, 18)] {
+            assert!(aim_again(target, counted_from, (0, 3)).is_err_and(|reason| reason.contains("anew")));
         }
     }
 

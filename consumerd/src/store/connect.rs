@@ -18,6 +18,9 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 
+/// How often the server looks.
+const CLIENT_CHECK: &str = "5s";
+
 /// systemd's name for the password that the unit may load.
 const CREDENTIAL: &str = "postgres-password";
 
@@ -26,17 +29,24 @@ const CREDENTIAL: &str = "postgres-password";
 pub(crate) struct Bounds {
     pub(crate) statement: Duration,
     pub(crate) lock: Duration,
+    /// Whether the server looks now and then if a statement still has its client: one that takes long would otherwise
+    /// go on for a command that has been stopped.
+    ends_with_client: bool,
 }
 
 impl Bounds {
     /// A writer's transaction may wait for a moment for another owner's.
-    pub(crate) const WRITE: Self = Self { statement: Duration::from_secs(30), lock: Duration::from_secs(10) };
+    pub(crate) const WRITE: Self =
+        Self { statement: Duration::from_secs(30), lock: Duration::from_secs(10), ends_with_client: false };
     /// Making and dropping days must not stand in anybody's way: a lock that is queued for blocks those behind it.
-    pub(crate) const DAYS: Self = Self { statement: Duration::from_secs(120), lock: Duration::from_secs(2) };
+    pub(crate) const DAYS: Self =
+        Self { statement: Duration::from_secs(120), lock: Duration::from_secs(2), ends_with_client: false };
     /// An operator's command may have to look through the whole table, and can be stopped by hand.
-    pub(crate) const COMMAND: Self = Self { statement: Duration::from_secs(3600), lock: Duration::from_secs(10) };
+    pub(crate) const COMMAND: Self =
+        Self { statement: Duration::from_secs(3600), lock: Duration::from_secs(10), ends_with_client: true };
     /// To read a big table takes as long as it takes; 0 is no limit.
-    pub(crate) const READ: Self = Self { statement: Duration::ZERO, lock: Duration::from_secs(10) };
+    pub(crate) const READ: Self =
+        Self { statement: Duration::ZERO, lock: Duration::from_secs(10), ends_with_client: true };
 }
 
 /// Connects.
@@ -60,13 +70,20 @@ pub(crate) fn connect(settings: &Postgres, bounds: Bounds) -> Result<Client, PgF
         config.connect(NoTls)
     };
     let mut client = connected.map_err(|error| PgFault::connecting(&error))?;
-    let Bounds { statement, lock } = bounds;
+    let Bounds { statement, lock, ends_with_client } = bounds;
     client.batch_execute(&format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 10000; \
          SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC'",
         statement.as_millis(),
         lock.as_millis(),
     ))?;
+    if ends_with_client {
+        // By way of the list: where the server does not have it, things go as they did without.
+        client.batch_execute(&format!(
+            "SELECT set_config(name, '{CLIENT_CHECK}', false) FROM pg_settings \
+              WHERE name = 'client_connection_check_interval'"
+        ))?;
+    }
     Ok(client)
 }
 

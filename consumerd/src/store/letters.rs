@@ -108,7 +108,7 @@ pub(crate) enum Stored {
     Now,
     /// The record was read once more since, after a reset, and is in the table in this generation.
     InGeneration(i32),
-    /// Somebody else stores it, or just has.
+    /// Somebody else has it locked, or has just stored it.
     ByAnother,
 }
 

@@ -128,6 +128,37 @@ pub(crate) fn stored_from(
     Ok(Stored { rows: count("orderbook")?, dead_letters: count("dead_letter")? })
 }
 
+/// How far a partition may ever have been stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// The furthest of all positions that it has, or had when one was set: nothing at or behind it has been stored.
+    pub(crate) end: i64,
+    /// How often it began without a position: for each cluster, and after somebody has removed one.
+    pub(crate) starts: i64,
+}
+
+/// From `offset_event` and `kafka_offset`, of all clusters that have a topic of this name.
+///
+/// # Errors
+/// As any statement.
+pub(crate) fn reach(
+    client: &mut Client,
+    schema: &Schema,
+    Partition { topic, number }: &Partition,
+) -> Result<Reach, PgFault> {
+    // Between two events a position only rises, and it stands behind all that is stored.
+    let query = format!(
+        "SELECT coalesce(greatest((SELECT max(next_offset) FROM {} WHERE kafka_topic = $1 AND kafka_partition = $2), \
+                                  max(from_offset)), 0), \
+                count(*) FILTER (WHERE from_offset IS NULL) \
+           FROM {} WHERE kafka_topic = $1 AND kafka_partition = $2",
+        schema.table("kafka_offset"),
+        schema.table("offset_event")
+    );
+    let row = client.query_one(&query, &[&&**topic, number])?;
+    Ok(Reach { end: row.get(0), starts: row.get(1) })
+}
+
 /// Sets a position that is locked, and keeps a record of it.
 ///
 /// # Errors

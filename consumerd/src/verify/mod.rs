@@ -11,6 +11,7 @@ mod table;
 mod topic;
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::SystemTime;
 
@@ -33,6 +34,8 @@ enum Failure {
     Kafka(String),
     Database(PgFault),
     Output(std::io::Error),
+    /// The database has no position of what was asked for.
+    Nothing(String),
 }
 
 impl From<PgFault> for Failure {
@@ -50,7 +53,7 @@ impl From<std::io::Error> for Failure {
 impl Failure {
     fn text(&self) -> String {
         match self {
-            Self::Kafka(reason) => reason.clone(),
+            Self::Kafka(reason) | Self::Nothing(reason) => reason.clone(),
             Self::Database(fault) => format!("PostgreSQL: {fault}"),
             Self::Output(error) => format!("the result cannot be written: {error}"),
         }
@@ -109,8 +112,7 @@ fn end_at_signal(mut signals: Signals) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let wait = move || {
         while !matches!(runtime.block_on(signals.next()), Signal::Stop(_)) {}
-        logging::say(Level::Error, "cannot compare: interrupted");
-        Exit::NotComparable.leave()
+        Exit::NotComparable.leave_amid(Some("cannot compare: interrupted"))
     };
     std::thread::Builder::new().name("signal-end".to_owned()).spawn(wait).map(drop)
 }
@@ -148,7 +150,10 @@ impl<'a> Verify<'a> {
         for name in names {
             let of_topic = self.table.parts(&topics.cluster, source, name)?;
             if of_topic.is_empty() {
-                logging::say(Level::Info, &format!("nothing of topic {name} is stored yet"));
+                let others = self.table.clusters(name)?;
+                let nothing = scope::nothing_stored(name, &topics.cluster, &others);
+                let level = if others.is_empty() { Level::Info } else { Level::Warn };
+                logging::say(level, &nothing);
             }
             parts.extend(of_topic);
         }
@@ -159,6 +164,9 @@ impl<'a> Verify<'a> {
     /// Whether all is equal.
     fn compare(mut self) -> Result<bool, Failure> {
         let clusters = std::mem::take(&mut self.clusters);
+        if clusters.iter().all(|(_, parts)| parts.is_empty()) {
+            return Err(Failure::Nothing("there is nothing to compare".to_owned()));
+        }
         let mut all = Vec::new();
         for (topics, parts) in &clusters {
             for part in parts {
@@ -185,9 +193,6 @@ impl<'a> Verify<'a> {
         lines.push(format!("total partitions={}: {total}\n", all.len()));
         lines.iter().try_for_each(|line| self.out.write_all(line.as_bytes()))?;
         self.out.flush()?;
-        drop(all);
-        // To close a client whose brokers have gone away can take long, and the process ends now.
-        std::mem::forget(clusters);
         Ok(total.is_equal())
     }
 
@@ -202,11 +207,15 @@ impl<'a> Verify<'a> {
         let bounds = self.bounds;
         let begin = topics.begin(part, low, bounds).map_err(Failure::Kafka)?;
         let mut compared = Compared { topics, part, low, counts: Counts::default(), seen: 0, looked: Vec::new() };
+        let is_wanted = AtomicBool::new(true);
         std::thread::scope(|scope| {
             let (sender, windows) = sync_channel(1);
-            let reader = scope.spawn(move || topics.read(part, begin, bounds, |window| sender.send(window).is_ok()));
+            // That nobody takes it any more is seen by the flag.
+            let send = move |window| _ = sender.send(window);
+            let reader = scope.spawn(|| topics.read(part, begin, bounds, &is_wanted, send));
             let result = windows.iter().try_for_each(|window| self.window(&mut compared, window));
-            // Now the reader has nobody to read for.
+            is_wanted.store(false, Ordering::Relaxed);
+            // The reader may be about to hand on a window.
             drop(windows);
             let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             result.and(read.map_err(Failure::Kafka))
@@ -231,16 +240,16 @@ impl<'a> Verify<'a> {
     fn strays(&mut self, compared: &mut Compared<'_>) -> Result<(), Failure> {
         let Compared { topics, part, low, counts, looked, .. } = compared;
         let still = oldest(topics, part)?;
-        let mut told = Vec::new();
-        self.table.strays((part, *low), self.bounds, looked, |difference: Difference| {
+        let Self { table, out, bounds, .. } = self;
+        // Printed as they come: there may be as many as there are rows.
+        table.strays((part, *low), *bounds, looked, |difference: Difference| {
             if difference.offset < still {
                 counts.gone += 1;
-            } else {
-                counts.add(Kind::Extra);
-                told.push(difference);
+                return Ok(());
             }
-        })?;
-        self.print(part, &told)
+            counts.add(Kind::Extra);
+            Ok(out.write_all(difference.line(&part.partition).as_bytes())?)
+        })
     }
 
     fn print(&mut self, part: &Part, told: &[Difference]) -> Result<(), Failure> {

@@ -56,6 +56,18 @@ pub(super) fn select<'a>(
     }
 }
 
+/// Why a topic of a cluster is left out; `others` are clusters of which the database has positions of it.
+pub(super) fn nothing_stored(topic: &str, cluster: &str, others: &[String]) -> String {
+    if others.is_empty() {
+        return format!("nothing of topic {topic} is stored yet");
+    }
+    format!(
+        "the database has no position of topic {topic} in Kafka's cluster {cluster}, only in {}: the brokers are those of \
+         another cluster, or it was made anew",
+        others.join(", ")
+    )
+}
+
 /// A time of the record contract, or a date, whose beginning is meant; in microseconds since 1970.
 ///
 /// # Errors
@@ -114,6 +126,14 @@ mod tests {
                 expected.map(|all| all.into_iter().map(str::to_owned).collect()).map_err(str::to_owned);
             assert_eq!(selected(source, topic), expected);
         }
+    }
+
+    #[test]
+    fn what_is_stored_of_another_cluster_is_named() {
+        assert_eq!(nothing_stored("t", "a", &[]), "nothing of topic t is stored yet");
+        let others = ["b".to_owned(), "c".to_owned()];
+        let text = nothing_stored("t", "a", &others);
+        assert!(text.contains("no position of topic t in Kafka's cluster a, only in b, c: "), "{text}");
     }
 
     #[test]

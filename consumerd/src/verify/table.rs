@@ -7,6 +7,7 @@ use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::types::{FromSql, ToSql, Type};
 use postgres::{Client, Row as PgRow, Statement};
 
+use super::Failure;
 use super::compare::{Bounds, Looked, Window, is_stray, shown};
 use super::report::{Difference, Kind};
 use super::row::Row;
@@ -118,6 +119,15 @@ impl Table {
         Ok(parts)
     }
 
+    /// The clusters in which the topic has positions.
+    pub(super) fn clusters(&mut self, topic: &str) -> Result<Vec<String>, PgFault> {
+        let query = format!(
+            "SELECT DISTINCT cluster_id FROM {} WHERE kafka_topic = $1 ORDER BY 1",
+            self.schema.table("kafka_offset")
+        );
+        Ok(self.client.query(&query, &[&topic])?.iter().map(|row| row.get(0)).collect())
+    }
+
     /// Adds to a window what the table has of it: first the rows, then the dead letters, so that one which is stored
     /// after all in between is not taken for both.
     pub(super) fn fill(&mut self, part: &Part, window: &mut Window) -> Result<(), PgFault> {
@@ -132,8 +142,11 @@ impl Table {
                 window.row(&read(&row)?);
             }
         }
-        let letters = self.client.query(&self.letters, &[&topic, number, generation, &from, &to, source])?;
-        letters.iter().for_each(|row| window.letter(row.get(0), row.get(1)));
+        let parameters: [&(dyn ToSql + Sync); 6] = [&topic, number, generation, &from, &to, source];
+        let mut letters = self.client.query_raw(&self.letters, parameters)?;
+        while let Some(row) = letters.next()? {
+            window.letter(row.get(0), row.get(1));
+        }
         Ok(())
     }
 
@@ -178,8 +191,8 @@ impl Table {
         (part, low): (&Part, i64),
         bounds: Bounds,
         looked: &[Looked],
-        mut found: impl FnMut(Difference),
-    ) -> Result<(), PgFault> {
+        mut found: impl FnMut(Difference) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let Part { partition, generation, source, start, next, .. } = part;
         let query = format!(
             "SELECT b.kafka_offset, b.market, b.received_at, \
@@ -194,14 +207,14 @@ impl Table {
         let topic = &*partition.topic;
         let parameters: [&(dyn ToSql + Sync); 8] =
             [&begin, &end, &topic, &partition.number, generation, &from, next, source];
-        let statement = self.client.prepare(&query)?;
-        let mut rows = self.client.query_raw(&statement, parameters)?;
-        while let Some(row) = rows.next()? {
+        let statement = self.client.prepare(&query).map_err(PgFault::from)?;
+        let mut rows = self.client.query_raw(&statement, parameters).map_err(PgFault::from)?;
+        while let Some(row) = rows.next().map_err(PgFault::from)? {
             let (offset, Micros(received_at), is_known) = (row.get(0), row.get(2), row.get::<_, bool>(3));
             if !is_known || is_stray(looked, offset, received_at) {
                 let what = "a row whose time or market is not that of the record".to_owned();
                 let market = shown(row.get::<_, &str>(1).as_bytes());
-                found(Difference { kind: Kind::Extra, offset, market, what });
+                found(Difference { kind: Kind::Extra, offset, market, what })?;
             }
         }
         Ok(())

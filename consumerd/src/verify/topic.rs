@@ -1,6 +1,8 @@
 //! Kafka's side of `verify`: a client of its own that reads from explicit offsets, and neither joins the group nor
 //! commits to it.
 
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,7 +67,8 @@ impl ConsumerContext for Context {}
 
 /// The cluster of a source.
 pub(super) struct Topics {
-    consumer: BaseConsumer<Context>,
+    /// Never closed, however this ends: that can take long when brokers are away, and the process is about to end.
+    consumer: ManuallyDrop<BaseConsumer<Context>>,
     brokers: String,
     pub(super) cluster: String,
 }
@@ -82,6 +85,7 @@ impl Topics {
         config.set("group.id", format!("{}-verify-{}", source.group, std::process::id()));
         let consumer: BaseConsumer<Context> =
             config.create_with_context(Context::default()).map_err(|error| error.to_string())?;
+        let consumer = ManuallyDrop::new(consumer);
         let mut topics = Self { consumer, brokers: source.cluster.brokers.join(","), cluster: String::new() };
         // Errors are told while the client is polled, so it is between two questions.
         let deadline = Instant::now() + ANSWER;
@@ -140,13 +144,14 @@ impl Topics {
         }
     }
 
-    /// Reads a partition up to its position, window by window, as long as they are wanted.
+    /// Reads a partition up to its position, window by window, until that or as long as they are wanted.
     pub(super) fn read(
         &self,
         part: &Part,
         begin: i64,
         bounds: Bounds,
-        mut each: impl FnMut(Window) -> bool,
+        is_wanted: &AtomicBool,
+        mut each: impl FnMut(Window),
     ) -> Result<(), String> {
         let partition = &part.partition;
         let mut window = Window::new(begin);
@@ -155,6 +160,9 @@ impl Topics {
             self.assign(partition, begin)?;
         }
         while window.to < part.next {
+            if !is_wanted.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             match self.consumer.poll(POLL) {
                 None if last.elapsed() > SILENCE_MAX => return Err(self.away()),
                 None => continue,
@@ -196,9 +204,7 @@ impl Topics {
             }
             if window.is_full() {
                 let to = window.to;
-                if !each(std::mem::replace(&mut window, Window::new(to))) {
-                    return Ok(());
-                }
+                each(std::mem::replace(&mut window, Window::new(to)));
             }
         }
         // Rows behind the last record are looked for as well.

@@ -35,6 +35,12 @@ impl Writer {
     /// Somebody else has moved a position: nothing that was read of it counts, and it is read from where it is now.
     pub(super) fn lost(&mut self, partition: &Partition, found: Option<Position>) {
         let Some(held) = self.positions.remove(partition) else { return };
+        self.records.retain(|record| record.partition != *partition);
+        if self.handover.is_forgotten(partition) {
+            // Its next owner has gone on, as it should, before what we still had of it.
+            log::debug!("position moved by its new owner source={} {partition}", self.resolver.name);
+            return;
+        }
         let went_back = found.is_none_or(|at| at.generation <= held.at.generation && at.next < held.at.next);
         let what = match went_back {
             true => "database has gone back to an older state, reading on from its position",
@@ -49,7 +55,6 @@ impl Writer {
             self.fence_told_at = Some(Instant::now());
         }
         self.state.counters.fence_lost.add(1);
-        self.records.retain(|record| record.partition != *partition);
         if let Some(store) = &mut self.store {
             store.forget();
         }

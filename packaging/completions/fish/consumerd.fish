@@ -90,7 +90,7 @@ stderr\t''"
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -s h -l help -d 'Print help'
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -f -a "list" -d 'List the records that could not be stored, the newest last'
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -f -a "show" -d 'Show all that is kept of a record that could not be stored'
-complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -f -a "retry" -d 'Store records now that could not be stored, as if they had been stored then; 1 if one still cannot be'
+complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -f -a "retry" -d 'Store records now that could not be stored, as if they had been stored then; 1 if one is not, or not known to be'
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and not __fish_seen_subcommand_from list show retry accept" -f -a "accept" -d 'Let a held partition go on: records with the cause it is held for become dead letters until one is stored again; 1 if it is not held'
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l limit -d 'At most so many, the newest ones' -r
 complete -c consumerd -n "__fish_consumerd_using_subcommand dead-letters; and __fish_seen_subcommand_from list" -l config -d 'The configuration file' -r -F

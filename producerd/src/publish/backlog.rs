@@ -4,6 +4,7 @@
 //! spool, and out of the spool into the outbox, each behind those before it. When nothing is left, it closes again.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 use super::outbox::Record;
 
@@ -161,6 +162,11 @@ impl Backlog {
         }
     }
 
+    /// These numbers are no longer in the spool, so nothing there waits for them to be done.
+    pub(super) fn left_spool(&mut self, numbers: &Range<u64>) {
+        self.read.retain(|number| !numbers.contains(number));
+    }
+
     /// All that was read and comes before this number is done.
     pub(super) fn done_before(&self) -> Option<u64> {
         self.read.first().copied()
@@ -192,6 +198,13 @@ mod tests {
 
     fn record(timestamp: i64) -> Record {
         Record { market: Market::parse("KRW-BTC").unwrap(), value: vec![0; 1000], timestamp }
+    }
+
+    impl Backlog {
+        /// As if so many had been taken.
+        pub(in super::super) fn push_taken(&mut self, records: u64) {
+            self.writing = records;
+        }
     }
 
     fn times(taken: &[Queued]) -> Vec<i64> {

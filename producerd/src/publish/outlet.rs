@@ -1,5 +1,11 @@
 //! The way of one exchange's books into its topic.
 
+mod ending;
+mod sending;
+mod spooling;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,17 +15,19 @@ use coinflow_common::orderbook::{Exchange, HEADER_EXCHANGE, HEADER_PRODUCER, HEA
 use crossbeam_channel::Sender;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult};
+use rdkafka::producer::DeliveryResult;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::backlog::{Backlog, Queued};
+use super::backlog::Backlog;
 use super::counts::Counts;
-use super::flow::{Failed, Fate, Flow, fate};
+use super::flow::Flow;
 use super::live::Difference;
 use super::outbox::{Record, Waiting};
 use super::producer::Producer;
 use crate::config::KafkaConfig;
-use crate::spool::{Batch, Loss, Opened};
+use crate::spool::Loss;
+
+pub(super) use self::ending::Rest;
 
 /// Beyond this, what waits for Kafka goes into the spool, and so does what has waited for so long.
 const OUTBOX_BYTES_MAX: usize = 1 << 20;
@@ -119,19 +127,6 @@ impl Ticket {
     pub(super) fn is_last(&self) -> bool {
         self.outlet.lock().flow.is_idle()
     }
-}
-
-/// What the end has left to be kept.
-#[derive(Debug, Default)]
-pub(super) struct Rest {
-    /// In the order in which they were accepted; before all that is in the spool unread.
-    pub(super) under_way: Vec<Record>,
-    /// So many of these, from the first on, Kafka may have.
-    pub(super) maybe_delivered: usize,
-    /// Behind all that is in the spool.
-    pub(super) queued: Vec<Record>,
-    /// Of those under way, so many are counted as spooled.
-    spooled: u64,
 }
 
 impl Outlet {
@@ -281,173 +276,6 @@ impl Outlet {
         self.want_spool();
     }
 
-    /// Hands on what waits, as far as the producer's window has room.
-    pub(super) fn drain(self: &Arc<Self>, producer: &Producer) {
-        loop {
-            let now = Instant::now();
-            let mut state = self.lock();
-            if !state.backlog.is_known() && now.saturating_duration_since(self.made_at) >= OPEN_MAX {
-                // A disk that does not answer is no reason to hold books back.
-                state.backlog.found(0);
-            }
-            for _ in 0..DRAIN_MAX {
-                if self.send_next(&mut state, producer, now) {
-                    continue;
-                }
-                if state.end <= End::Near
-                    && state.flow.waiting() == 0
-                    && state.flow.is_flowing(now)
-                    && let Some(Queued { record, copy_of }) = state.backlog.pop_direct()
-                {
-                    match copy_of {
-                        None => state.flow.push(record, None, now),
-                        Some(number) => state.flow.was_not_spooled(number),
-                    }
-                    continue;
-                }
-                self.close_or_open(&mut state, now);
-                return;
-            }
-        }
-    }
-
-    fn close_or_open(&self, state: &mut State, now: Instant) {
-        let is_closed = state.backlog.close_if_empty();
-        if is_closed {
-            state.told.loss_at = None;
-            self.tell_loss(state, Loss::default(), now);
-        }
-        if is_closed
-            && let Some(since) = state.told.spooling.take()
-            && state.told.spooling_at.is_some_and(|at| at >= since)
-        {
-            let (exchange, after) = (&self.exchange, now.saturating_duration_since(since).as_secs_f64());
-            log::info!("no book waits in the spool any more exchange={exchange} after={after:.1}s");
-        }
-        self.open_if_stuck(state, now);
-        if state.backlog.unread() > 0 && Self::room(state, now) > READ_AHEAD_BYTES / 2 {
-            self.want_spool();
-        }
-    }
-
-    /// Whether records wait that are to be sent soon.
-    pub(super) fn is_waiting(&self) -> bool {
-        let state = self.lock();
-        state.flow.is_topic_ready() && (state.flow.waiting() > 0 || state.backlog.is_open())
-    }
-
-    /// Hands a record to librdkafka. False if none waits, or none may go now.
-    fn send_next(self: &Arc<Self>, state: &mut State, producer: &Producer, now: Instant) -> bool {
-        if state.end > End::Near {
-            return false;
-        }
-        let Some(Waiting { record, number, spooled, .. }) = state.flow.front(now) else { return false };
-        let spooled = *spooled;
-        let ticket = Ticket { outlet: Arc::clone(self), number: *number };
-        let message = BaseRecord::with_opaque_to(&self.topic, Box::new(ticket))
-            .key(record.market.as_str())
-            .payload(&record.value)
-            .timestamp(record.timestamp)
-            .headers(self.headers.clone());
-        let Err(error) = producer.send(message) else {
-            state.flow.sent(now);
-            state.counts.leaves_spool(spooled.is_some());
-            return true;
-        };
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        match fate(code) {
-            Fate::Lost => {
-                let market = record.market.as_str().to_owned();
-                state.flow.discard();
-                state.counts.leaves_spool(spooled.is_some());
-                self.lose(state, &market, spooled, &error);
-                true
-            }
-            _ if code == RDKafkaErrorCode::QueueFull => false,
-            Fate::Pending | Fate::Again => {
-                state.flow.close(now);
-                self.look_at_topic(state, &error);
-                false
-            }
-        }
-    }
-
-    fn reported(&self, number: u64, result: &DeliveryResult<'_>) {
-        let now = Instant::now();
-        let mut state = self.lock();
-        let error = match result {
-            Ok(_) => {
-                if let Some(Waiting { record, spooled, .. }) = state.flow.delivered(now, number) {
-                    state.counts.delivered();
-                    state.backlog.done(spooled);
-                    state.told.lost.remove(record.market.as_str());
-                }
-                if state.flow.is_well() {
-                    self.recovered(&mut state);
-                }
-                return;
-            }
-            Err((error, _)) => error,
-        };
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        let is_spooled = state.flow.on_its_way().get(&number).is_some_and(|waiting| waiting.spooled.is_some());
-        match state.flow.failed(now, fate(code), number) {
-            None => {}
-            // One in librdkafka's queue may have been sent before, and be there for a retry.
-            Some(Failed::Pending(waiting)) => state.taken_back.push((waiting, true)),
-            Some(Failed::Lost(Waiting { record, spooled, .. })) => {
-                self.lose(&mut state, record.market.as_str(), spooled, error);
-            }
-            Some(Failed::Fewer) => state.counts.returns_to_spool(is_spooled),
-            Some(Failed::Again { is_first }) => {
-                state.counts.returns_to_spool(is_spooled);
-                if is_first {
-                    self.look_at_topic(&mut state, error);
-                }
-            }
-        }
-    }
-
-    fn drop_oldest(&self, state: &mut State, dropped: u64) {
-        if dropped == 0 {
-            return;
-        }
-        state.counts.dropped(dropped);
-        if !std::mem::replace(&mut state.told.is_full, true) {
-            let (exchange, why) = (&self.exchange, state.told.spool.as_deref().unwrap_or("the disk is too slow"));
-            log::error!("no room for books in memory, the oldest are dropped exchange={exchange} err={why:?}");
-        }
-    }
-
-    fn lose(&self, state: &mut State, market: &str, spooled: Option<u64>, error: &KafkaError) {
-        state.counts.dropped(1);
-        state.backlog.done(spooled);
-        let err = error.to_string();
-        if state.told.lost.get(market) != Some(&err) {
-            log::error!("book refused by Kafka and dropped exchange={} market={market} err={err:?}", self.exchange);
-            state.told.lost.insert(market.to_owned(), err);
-        }
-    }
-
-    fn look_at_topic(&self, state: &mut State, error: &KafkaError) {
-        let err = error.to_string();
-        if state.told.waits.as_ref() != Some(&err) {
-            let (exchange, topic) = (&self.exchange, &self.topic);
-            log::warn!("books wait, Kafka does not take them exchange={exchange} topic={topic} err={err:?}");
-            state.told.waits = Some(err);
-        }
-        // A full channel has told it already.
-        _ = self.topic_wanted.try_send(());
-    }
-
-    fn recovered(&self, state: &mut State) {
-        let was_full = std::mem::take(&mut state.told.is_full);
-        if state.told.waits.take().is_some() || was_full {
-            let dropped = state.counts.dropped;
-            log::info!("books flow to Kafka again exchange={} dropped_so_far={dropped}", self.exchange);
-        }
-    }
-
     /// Why Kafka does not take the books, though it can be reached.
     pub(super) fn waits_for(&self) -> Option<String> {
         self.lock().told.waits.clone()
@@ -458,242 +286,4 @@ impl Outlet {
     }
 
     // What follows is for the thread that has the spool.
-
-    /// What is to be written into the spool now. What could go to Kafka directly is left to do so.
-    pub(super) fn take_for_spool(&self) -> Vec<Queued> {
-        let now = Instant::now();
-        let mut state = self.lock();
-        let is_new = now.saturating_duration_since(self.made_at) < WAIT_MAX;
-        let is_soon = state.backlog.unread() == 0 && (is_new || state.flow.is_flowing(now));
-        if !state.backlog.is_open() || is_soon {
-            return Vec::new();
-        }
-        state.backlog.take(WRITE_BYTES_MAX)
-    }
-
-    /// The records have these numbers in the spool, from `first` on.
-    pub(super) fn written(&self, taken: &[Queued], first: u64) {
-        let now = Instant::now();
-        let mut state = self.lock();
-        let mut copies = 0;
-        for (spooled, queued) in (first..).zip(taken) {
-            let Some(number) = queued.copy_of else { continue };
-            copies += 1;
-            if state.flow.was_spooled(number, spooled) {
-                state.backlog.is_copied(spooled);
-                if !state.flow.on_its_way().contains_key(&number) {
-                    state.counts.spooled(1);
-                }
-            }
-        }
-        state.backlog.written(copies);
-        state.counts.spooled(taken.len() as u64 - copies);
-        // Once for each time, and not for each of many short ones.
-        let is_time = state.told.spooling_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_INTERVAL);
-        if is_time && state.told.spooling_at < state.told.spooling {
-            let Self { exchange, topic, .. } = self;
-            log::warn!("books wait in the spool until Kafka takes them exchange={exchange} topic={topic}");
-            state.told.spooling_at = Some(now);
-        }
-    }
-
-    /// These had to go from the full spool.
-    pub(super) fn lost_in_spool(&self, loss: Loss) {
-        if loss.records > 0 {
-            let mut state = self.lock();
-            self.gone(&mut state, loss.records);
-            self.tell_loss(&mut state, loss, Instant::now());
-        }
-    }
-
-    /// Nothing of what should be in the spool is there.
-    pub(super) fn spool_is_gone(&self) {
-        let mut state = self.lock();
-        let unread = state.backlog.unread();
-        if unread > 0 {
-            log::error!("books in the spool are gone exchange={} count={unread}", self.exchange);
-            self.gone(&mut state, unread);
-        }
-    }
-
-    /// Tells what had to go, at once and then once in a while.
-    fn tell_loss(&self, state: &mut State, loss: Loss, now: Instant) {
-        state.told.loss += loss;
-        let is_time = state.told.loss_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_INTERVAL);
-        if state.told.loss.records > 0 && is_time {
-            let loss = std::mem::take(&mut state.told.loss);
-            log::error!("the spool is full, the oldest books are dropped exchange={} {loss}", self.exchange);
-            state.told.loss_at = Some(now);
-        }
-    }
-
-    /// Records in the spool are no longer there.
-    fn gone(&self, state: &mut State, records: u64) {
-        let gone = state.backlog.vanished(records);
-        state.counts.leave_spool(gone);
-        state.counts.dropped(gone);
-    }
-
-    pub(super) fn not_written(&self, taken: Vec<Queued>, error: &std::io::Error) {
-        let mut state = self.lock();
-        let dropped = state.backlog.not_written(taken);
-        self.spool_fails(&mut state, error);
-        self.drop_oldest(&mut state, dropped);
-    }
-
-    fn spool_fails(&self, state: &mut State, error: &std::io::Error) {
-        state.backlog.found(0);
-        let err = error.to_string();
-        if state.told.spool.as_ref() != Some(&err) {
-            log::error!("the spool cannot be used, books wait in memory exchange={} err={err:?}", self.exchange);
-            state.told.spool = Some(err);
-        }
-    }
-
-    pub(super) fn spool_failed(&self, error: &std::io::Error) {
-        let mut state = self.lock();
-        self.spool_fails(&mut state, error);
-    }
-
-    /// The spool does its work.
-    pub(super) fn spool_works(&self) {
-        if self.lock().told.spool.take().is_some() {
-            log::info!("the spool can be used again exchange={}", self.exchange);
-        }
-    }
-
-    pub(super) fn opened(&self, opened: &Opened) {
-        let Opened { records, maybe_sent, torn_bytes, missing } = *opened;
-        let exchange = &self.exchange;
-        if torn_bytes > 0 {
-            log::warn!("the spool's end was not written whole and has been cut exchange={exchange} bytes={torn_bytes}");
-        }
-        if records > 0 {
-            log::info!(
-                "books of an earlier run wait in the spool exchange={exchange} count={records} maybe_delivered={maybe_sent}"
-            );
-            self.set_used();
-        }
-        if missing > 0 {
-            log::error!("books in the spool cannot be read exchange={exchange} count={missing}");
-        }
-        let mut state = self.lock();
-        state.counts.taken_over += records + missing;
-        state.counts.dropped += missing;
-        state.counts.spooled += records;
-        state.backlog.found(records);
-        state.told.spooling = (records > 0).then(Instant::now);
-        state.told.spooling_at = state.told.spooling;
-    }
-
-    /// There is no spool, and nothing is published that would need one.
-    pub(super) fn has_no_spool(&self) {
-        self.lock().backlog.found(0);
-    }
-
-    /// How many bytes of records to read from the spool now.
-    pub(super) fn read_room(&self) -> usize {
-        Self::room(&self.lock(), Instant::now())
-    }
-
-    fn room(state: &State, now: Instant) -> usize {
-        if state.end != End::No || state.backlog.unread() == 0 || !state.flow.is_flowing(now) {
-            return 0;
-        }
-        READ_AHEAD_BYTES.saturating_sub(state.flow.waiting_bytes())
-    }
-
-    /// Takes what was read from the spool.
-    pub(super) fn fill(&self, batch: Batch) {
-        let now = Instant::now();
-        let mut state = self.lock();
-        for numbered in batch.records {
-            state.backlog.was_read(numbered.number);
-            state.flow.push(numbered.record, Some(numbered.number), now);
-        }
-        if batch.damaged > 0 {
-            log::error!("books in the spool cannot be read exchange={} count={}", self.exchange, batch.damaged);
-            self.gone(&mut state, batch.damaged);
-        }
-    }
-
-    /// All that was read from the spool and has a smaller number has been delivered; none: all that was read.
-    pub(super) fn done_before(&self) -> Option<u64> {
-        self.lock().backlog.done_before()
-    }
-
-    /// The daemon stops: nothing more is read from the spool.
-    pub(super) fn stop_reading(&self) {
-        self.lock().end = End::Near;
-    }
-
-    /// librdkafka is about to give back what it has: what comes behind that must not go out now.
-    pub(super) fn stop_sending(&self) {
-        self.lock().end = End::TakingBack;
-    }
-
-    /// Records that librdkafka has.
-    pub(super) fn on_its_way(&self) -> u64 {
-        self.lock().flow.on_its_way().len() as u64
-    }
-
-    /// What is left is to be put into the spool.
-    pub(super) fn put_away(&self) {
-        self.lock().end = End::Here;
-        self.want_spool();
-    }
-
-    pub(super) fn is_to_be_put_away(&self) -> bool {
-        self.lock().end == End::Here
-    }
-
-    pub(super) fn is_put_away(&self) -> bool {
-        self.lock().end == End::Over
-    }
-
-    /// All that is left in memory.
-    pub(super) fn take_rest(&self) -> Rest {
-        let mut state = self.lock();
-        let mut rest = std::mem::take(&mut state.taken_back);
-        // Of these, nothing more will be heard.
-        rest.extend(state.flow.take_on_its_way().map(|waiting| (waiting, true)));
-        let mut spooled = 0;
-        while let Some(waiting) = state.flow.pop() {
-            spooled += u64::from(waiting.spooled.is_some());
-            rest.push((waiting, false));
-        }
-        rest.sort_by_key(|(waiting, _)| waiting.number);
-        let maybe_delivered = rest.iter().rposition(|(_, maybe)| *maybe).map_or(0, |last| last + 1);
-        // What they are copies of is under way.
-        let queued = state.backlog.take(usize::MAX).into_iter().filter(|queued| queued.copy_of.is_none());
-        let queued = queued.map(|queued| queued.record).collect();
-        let under_way = rest.into_iter().map(|(waiting, _)| waiting.record).collect();
-        Rest { under_way, maybe_delivered, queued, spooled }
-    }
-
-    /// What was queued lies behind all that is in the spool.
-    pub(super) fn queued_is_kept(&self, rest: &Rest) {
-        let mut state = self.lock();
-        state.backlog.written(0);
-        state.counts.spooled(rest.queued.len() as u64);
-    }
-
-    /// What was under way comes first in the next run.
-    pub(super) fn under_way_is_kept(&self, rest: &Rest) {
-        self.lock().counts.spooled(rest.under_way.len() as u64 - rest.spooled);
-    }
-
-    /// All that could be kept is.
-    pub(super) fn ends(&self) {
-        let mut state = self.lock();
-        state.told.loss_at = None;
-        self.tell_loss(&mut state, Loss::default(), Instant::now());
-        state.end = End::Over;
-    }
-
-    /// What is wrong with the spool, and what waits there: for STATUS.
-    pub(super) fn spool_state(&self) -> (Option<String>, u64) {
-        let state = self.lock();
-        (state.told.spool.clone(), state.counts.spooled)
-    }
 }

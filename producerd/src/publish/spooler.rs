@@ -79,10 +79,13 @@ impl Spooler {
             },
         };
         let written = self.write(store);
+        if let Some(numbers) = store.take_dropped() {
+            self.outlet.left_spool(&numbers);
+        }
         self.outlet.lost_in_spool(store.take_loss());
         if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             // Somebody has removed the folder.
-            self.outlet.spool_is_gone();
+            self.outlet.folder_is_gone();
             *opened = None;
             return written;
         }
@@ -135,23 +138,26 @@ impl Spooler {
         // At a quick restart, the last process may have been there until now.
         let store = store.map_or_else(|| if is_empty { Ok(None) } else { self.open() }, |store| Ok(Some(store)));
         match store {
-            Ok(Some(store)) => self.put_into(store, &rest),
+            Ok(Some(store)) => self.put_into(store, rest),
             Ok(None) => {}
             Err(error) => self.outlet.spool_failed(&error),
         }
         self.outlet.ends();
     }
 
-    fn put_into(&self, mut store: Store, rest: &Rest) {
+    fn put_into(&self, mut store: Store, mut rest: Rest) {
         let note = |result: io::Result<()>| result.inspect_err(|error| self.outlet.spool_failed(error)).is_ok();
         // That makes room.
         _ = note(self.forget(&mut store));
         if note(store.append(rest.queued.iter(), 0)) {
-            self.outlet.queued_is_kept(rest);
+            self.outlet.queued_is_kept(&rest);
+        }
+        if let Some(numbers) = store.take_dropped() {
+            self.outlet.rest_left_spool(&mut rest, &numbers);
         }
         self.outlet.lost_in_spool(store.take_loss());
         if note(store.close(&rest.under_way, rest.maybe_delivered)) {
-            self.outlet.under_way_is_kept(rest);
+            self.outlet.under_way_is_kept(&rest);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Books on disk while Kafka is away.
 
 mod frame;
+mod loss;
 mod position;
 mod reader;
 mod store;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::store::{Batch, Loss, Opened, Store};
+pub(crate) use self::loss::Loss;
+pub(crate) use self::store::{Batch, Opened, Store};

@@ -4,20 +4,20 @@
 //! to where records have been delivered, and up to where they may have been sent. What a clean shutdown leaves that was under
 //! way to Kafka goes into a file of its own, the head, that is read before everything else.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+mod opening;
+mod reading;
+
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::ops::AddAssign;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use coinflow_common::orderbook::{Market, Timestamp};
-use rustix::fs::{FlockOperation, flock};
-
 use super::frame::{self, Numbered};
+use super::loss::Loss;
 use super::position::Position;
-use super::reader::{Found, Reader};
+use super::reader::Reader;
 use crate::publish::Record;
 
 const SEGMENT_SUFFIX: &str = ".spool";
@@ -27,8 +27,6 @@ const LOCK: &str = "lock";
 /// A segment is closed beyond this, or beyond a sixteenth of what the spool may take.
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 const SEGMENTS: u64 = 16;
-/// Markets that a log line names.
-const MARKETS_NAMED_MAX: usize = 100;
 /// Records that may be on their way to Kafka before the position is written again.
 const RESERVED: u64 = 2000;
 
@@ -37,52 +35,6 @@ const RESERVED: u64 = 2000;
 struct Segment {
     first: u64,
     bytes: u64,
-}
-
-/// Records that are gone.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Loss {
-    pub(crate) records: u64,
-    /// Of each market, as far as they could be read: how many, and the times of the first and the last in milliseconds since
-    /// the Unix epoch.
-    pub(crate) markets: BTreeMap<Market, (u64, i64, i64)>,
-}
-
-impl AddAssign for Loss {
-    fn add_assign(&mut self, other: Self) {
-        self.records += other.records;
-        for (market, (more, begin, end)) in other.markets {
-            let (count, first, last) = self.markets.entry(market).or_insert((0, begin, end));
-            (*count, *first, *last) = (*count + more, begin.min(*first), end.max(*last));
-        }
-    }
-}
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "count={} market=", self.records)?;
-        for (at, (market, (count, first, last))) in self.markets.iter().take(MARKETS_NAMED_MAX).enumerate() {
-            let comma = if at > 0 { "," } else { "" };
-            write!(f, "{comma}{market}:{count}:{}..{}", time(*first), time(*last))?;
-        }
-        match self.markets.len().saturating_sub(MARKETS_NAMED_MAX) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
-    }
-}
-
-fn time(millis: i64) -> String {
-    Timestamp::from_micros(millis.saturating_mul(1000)).map_or_else(|_| "?".to_owned(), |time| time.to_string())
-}
-
-impl Loss {
-    pub(crate) fn add(&mut self, record: &Record) {
-        self.records += 1;
-        let at = record.timestamp;
-        let (count, first, last) = self.markets.entry(record.market.clone()).or_insert((0, at, at));
-        (*count, *first, *last) = (*count + 1, at.min(*first), at.max(*last));
-    }
 }
 
 /// What was found when the spool was opened.
@@ -121,6 +73,8 @@ pub(crate) struct Store {
     is_dirty: bool,
     /// What had to go and has not been taken note of.
     loss: Loss,
+    /// Up to where that was, read or not, if it has not been taken note of.
+    dropped_before: Option<u64>,
     segments: VecDeque<Segment>,
     /// The last segment, if it is of this run.
     active: Option<File>,
@@ -145,61 +99,6 @@ impl Store {
         Self::open_folder(folder, max_bytes).map_err(named)
     }
 
-    fn open_folder(folder: &Path, max_bytes: u64) -> io::Result<(Self, Opened)> {
-        if !folder.exists() {
-            fs::create_dir_all(folder)?;
-            if let Some(parent) = folder.parent() {
-                File::open(parent)?.sync_all()?;
-            }
-        }
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "another producerd has it"))?;
-        let position_file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(folder.join(POSITION))?;
-        let mut segments = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(SEGMENT_SUFFIX)).and_then(|n| n.parse().ok());
-            if let Some(first) = number {
-                segments.push(Segment { first, bytes: entry.metadata()?.len() });
-            }
-        }
-        segments.sort_by_key(|segment| segment.first);
-        let is_new = segments.is_empty() && !folder.join(HEAD).exists();
-        let position = Position::read(&position_file, is_new)?;
-        let mut store = Self {
-            folder: folder.to_owned(),
-            max_bytes,
-            _lock: lock,
-            position_file,
-            position,
-            written_position: position,
-            maybe_sent_before: position.reserved,
-            is_dirty: false,
-            loss: Loss::default(),
-            segments: segments.into(),
-            active: None,
-            end: position.next_number,
-            next: position.acked,
-            reader: None,
-            head: VecDeque::new(),
-            head_end: None,
-        };
-        let torn_bytes = store.cut_tail()?;
-        let missing = store.read_head()?;
-        store.forget_acked()?;
-        store.next = store.next.max(store.segments.front().map_or(store.end, |segment| segment.first));
-        if store.position_file.metadata()?.len() == 0 {
-            store.write_position()?;
-            File::open(folder)?.sync_all()?;
-        }
-        let records = store.waiting();
-        let maybe_sent = store.position.reserved.min(store.end).saturating_sub(store.position.acked).min(records);
-        Ok((store, Opened { records, maybe_sent, torn_bytes, missing }))
-    }
-
     /// Records that have not been read.
     pub(crate) fn waiting(&self) -> u64 {
         self.head.len() as u64 + (self.end - self.next)
@@ -207,57 +106,6 @@ impl Store {
 
     fn segment_path(&self, first: u64) -> PathBuf {
         self.folder.join(format!("{first:020}{SEGMENT_SUFFIX}"))
-    }
-
-    /// Cuts off what a crash has left half written, and finds the end of the numbers; how many bytes that were.
-    fn cut_tail(&mut self) -> io::Result<u64> {
-        let Some(last) = self.segments.back() else { return Ok(0) };
-        let path = self.segment_path(last.first);
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        let (mut reader, mut good, mut end) = (Reader::new(file.try_clone()?, last.first), 0, last.first);
-        while let Some(found) = reader.next(last.bytes)? {
-            if let Found::Record(Numbered { number, .. }) = found {
-                (good, end) = (reader.position(), number + 1);
-            }
-        }
-        let torn = last.bytes - good;
-        if torn > 0 {
-            file.set_len(good)?;
-        }
-        self.end = self.end.max(end);
-        if let Some(last) = self.segments.back_mut() {
-            last.bytes = good;
-        }
-        if good == 0 {
-            // The next one may have its name.
-            remove(&path)?;
-            self.segments.pop_back();
-        }
-        Ok(torn)
-    }
-
-    /// Reads the head, if there is one; how many records of it are missing.
-    fn read_head(&mut self) -> io::Result<u64> {
-        let file = match File::open(self.folder.join(HEAD)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        let bytes = file.metadata()?.len();
-        let mut reader = Reader::new(file, 0);
-        while let Some(found) = reader.next(bytes)? {
-            if let Found::Record(numbered) = found
-                && numbered.number >= self.position.acked
-            {
-                self.next = numbered.number + 1;
-                self.head.push_back(numbered);
-            }
-        }
-        self.next = self.next.max(self.position.head_end);
-        self.end = self.end.max(self.next);
-        self.head_end = Some(self.next);
-        let should = self.position.head_end.saturating_sub(self.position.acked);
-        Ok(if self.position.acked == 0 { 0 } else { should.saturating_sub(self.head.len() as u64) })
     }
 
     /// Appends records, and makes room for them if the spool is full. The first `sent` of them are on their way to Kafka already
@@ -317,6 +165,12 @@ impl Store {
         std::mem::take(&mut self.loss)
     }
 
+    /// The numbers that had to go since the last call, whether they had been read or not. Those of the head never have to.
+    pub(crate) fn take_dropped(&mut self) -> Option<Range<u64>> {
+        let end = self.dropped_before.take()?;
+        Some(self.head_end.unwrap_or(0)..end).filter(|numbers| !numbers.is_empty())
+    }
+
     /// Whether something is not yet safe from a power loss.
     pub(crate) fn is_dirty(&self) -> bool {
         self.is_dirty || self.is_position_dirty()
@@ -344,87 +198,6 @@ impl Store {
         self.position_file.sync_data()?;
         self.written_position = self.position;
         Ok(())
-    }
-
-    /// The next records, about so many bytes of them; they count as maybe sent from now on.
-    ///
-    /// # Errors
-    /// What the system says; nothing has been read then.
-    pub(crate) fn read(&mut self, bytes_max: usize) -> io::Result<Batch> {
-        let (mut batch, mut bytes) = (Batch::default(), 0);
-        // That the position cannot be written is no reason to keep records; the next sync tells.
-        if self.reserve().is_err() {
-            self.position.reserved = self.position.reserved.max(self.next + RESERVED);
-        }
-        while bytes < bytes_max && batch.records.len() < RESERVED as usize && self.waiting() > 0 {
-            match self.read_next(&mut batch.damaged) {
-                Ok(Some(numbered)) => {
-                    bytes += numbered.record.value.len();
-                    batch.records.push(numbered);
-                }
-                Ok(None) => {}
-                // It comes again with the next call.
-                Err(_) if !batch.records.is_empty() || batch.damaged > 0 => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(batch)
-    }
-
-    fn reserve(&mut self) -> io::Result<()> {
-        // A batch has no more records than are reserved here.
-        if self.next + RESERVED <= self.written_position.reserved {
-            return Ok(());
-        }
-        self.position.reserved = self.position.reserved.max(self.next + 2 * RESERVED);
-        self.write_position()
-    }
-
-    fn read_next(&mut self, damaged: &mut u64) -> io::Result<Option<Numbered>> {
-        match self.head.pop_front() {
-            Some(numbered) => Ok(Some(numbered)),
-            None => self.read_segment(damaged),
-        }
-    }
-
-    fn read_segment(&mut self, damaged: &mut u64) -> io::Result<Option<Numbered>> {
-        let place = self.segments.partition_point(|segment| segment.first <= self.next).saturating_sub(1);
-        let Some(Segment { first, bytes }) = self.segments.get(place) else {
-            return Ok(self.give_up(self.end, damaged));
-        };
-        let (first, bytes) = (*first, *bytes);
-        let end = self.segments.get(place + 1).map_or(self.end, |segment| segment.first);
-        match self.read_file(first, bytes) {
-            Ok(Some(Found::Record(numbered))) if (self.next..end).contains(&numbered.number) => {
-                *damaged += numbered.number - self.next;
-                self.next = numbered.number + 1;
-                Ok(Some(numbered))
-            }
-            // From before what is to be read, or what damage lets look like a record.
-            Ok(Some(_)) => Ok(None),
-            Ok(None) => Ok(self.give_up(end, damaged)),
-            Err(error) if is_passing(&error) => Err(error),
-            // A file that is gone, may not be read, or lies on a bad sector keeps nobody from what is behind it.
-            Err(_) => Ok(self.give_up(end, damaged)),
-        }
-    }
-
-    fn read_file(&mut self, first: u64, bytes: u64) -> io::Result<Option<Found>> {
-        let reader = match self.reader.as_mut().filter(|reader| reader.first == first) {
-            Some(reader) => reader,
-            None => {
-                let file = File::open(self.segment_path(first))?;
-                self.reader.insert(Reader::new(file, first))
-            }
-        };
-        reader.next(bytes)
-    }
-
-    /// Nothing can be read any more up to this number.
-    fn give_up(&mut self, end: u64, damaged: &mut u64) -> Option<Numbered> {
-        *damaged += end - self.next;
-        self.next = end;
-        None
     }
 
     /// The number that the next record to be written will have.
@@ -483,6 +256,7 @@ impl Store {
                 self.loss.records += damaged;
             }
             self.remove_front()?;
+            self.dropped_before = Some(end);
         }
         Ok(())
     }
@@ -522,13 +296,6 @@ impl Store {
         self.write_position()?;
         self.forget_acked()
     }
-}
-
-/// Whether the same call may do better in a while.
-fn is_passing(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
-    passing.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

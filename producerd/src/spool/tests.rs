@@ -259,6 +259,26 @@ fn a_damaged_spool_gives_what_is_whole() {
     });
 }
 
+#[test]
+fn the_head_never_has_to_go() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    append(&mut store, &records(0, 30)).unwrap();
+    assert_eq!(store.take_dropped(), None);
+    let batch = store.read(1000).unwrap();
+    let under_way: Vec<Record> = batch.records.into_iter().map(|numbered| numbered.record).collect();
+    store.close(&under_way, 0).unwrap();
+    drop(store);
+    let (mut store, _) = open(&folder);
+    let head: Vec<u64> = store.read(1000).unwrap().records.iter().map(|numbered| numbered.number).collect();
+    assert_eq!(head.len(), 10);
+    let behind = store.read(1).unwrap().records[0].number;
+    (0..60).for_each(|round| store.append(records(30 + round * 10, 10).iter(), 0).unwrap());
+    let dropped = store.take_dropped().unwrap();
+    assert!(dropped.contains(&behind) && !head.iter().any(|number| dropped.contains(number)), "{dropped:?} {head:?}");
+    assert!(store.take_loss().records > 0);
+}
+
 /// A full disk lets a file be made, and nothing be written into it.
 #[test]
 fn an_empty_segment_is_in_nobodys_way() {

@@ -128,7 +128,8 @@ impl Daemon {
         self.set_environment("WATCHDOG_USEC", &interval.as_micros().to_string());
     }
 
-    fn command(&self) -> Result<Command, String> {
+    /// The binary with its configuration, for whoever starts it otherwise.
+    pub fn command(&self) -> Result<Command, String> {
         let mut command = Command::new(binary(self.program.name(), self.program.package())?);
         command.arg("--config").arg(self.folder.join(format!("{}.toml", self.program.name())));
         command.args(["--log-target", "stderr"]);

@@ -163,13 +163,10 @@ fn the_broker_that_coordinates_the_group_is_lost() {
         let hash = GROUP.bytes().fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)));
         let coordinator = rig.client().leader("__consumer_offsets", (hash & i32::MAX) % 4).expect("a coordinator");
         let at = usize::try_from(coordinator - 1).expect("brokers are numbered from 1");
-        for broker in [at, (at + 1) % 3] {
-            rig.kafka.kill9_broker(broker).expect("killed");
-            std::thread::sleep(Duration::from_secs(5));
-            goes_on(rig);
-            rig.kafka.start_broker(broker).expect("started again");
-            goes_on(rig);
-        }
+        rig.kafka.kill9_broker(at).expect("killed");
+        // The controller notices after 3 s.
+        std::thread::sleep(Duration::from_secs(5));
+        goes_on(rig);
         assert!(rig.consumerd.is_running() && rig.consumerd.pid() == pid, "no restart\n{}", rig.logs());
     });
     rig.stop_consumerd();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Writer;
-use crate::record::Partition;
+use crate::record::{Epoch, Partition};
 use crate::source::{Committed, committed};
 use crate::store::Identity;
 
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 impl Writer {
     /// Tells of other databases that commit to the group, and when they do no more. An answer that does not come changes
     /// nothing: what is stored does not depend on it.
-    pub(super) fn look_at_group(&mut self, asked: &[(Partition, crate::record::Epoch)]) {
+    pub(super) fn look_at_group(&mut self, asked: &[(Partition, Epoch)]) {
         let interval = if asked.is_empty() { LOOK } else { LOOK_AT_START };
         if self.group_looked_at.is_some_and(|at| at.elapsed() < interval) {
             return;
@@ -55,7 +55,7 @@ impl Writer {
                 found.len()
             ),
             (false, None) => {
-                log::info!("no other database commits to the group any more source={source} group={group}")
+                log::info!("no other database commits to the group any more source={source} group={group}");
             }
             _ => {}
         }

@@ -1,5 +1,6 @@
-//! What coinflow's tests and its demo run on: the replayed exchange, and launchers for the real servers and the two daemons.
+//! What coinflow's tests its demo and its campaign of faults run on: the replayed exchange, and launchers for the real servers and the two daemons.
 
+pub mod campaign;
 pub mod demo;
 pub mod exchange;
 pub mod servers;

@@ -62,13 +62,7 @@ impl Postgres {
 
     pub fn start_with(options: &PostgresOptions) -> Result<Postgres, String> {
         let (bin, user) = (binaries()?, server_user()?);
-        // In /tmp whatever TMPDIR says: the server's user has to reach it, and the path of a socket is short.
-        let folder = tempfile::Builder::new().prefix("coinflow-pg-").tempdir_in("/tmp");
-        let folder = folder.map_err(|error| format!("a folder in /tmp: {error}"))?;
-        if let Some(user) = user {
-            std::os::unix::fs::chown(folder.path(), Some(user.uid), Some(user.gid))
-                .map_err(|error| format!("{}: {error}", folder.path().display()))?;
-        }
+        let folder = server_folder(user)?;
         let port = free_port()?;
         let mut server = Postgres { folder, bin, user, port, options: options.clone(), process: None };
         server.initdb()?;
@@ -80,6 +74,26 @@ impl Postgres {
             client.batch_execute(&statement).map_err(|error| format!("{statement}: {error}"))?;
         }
         Ok(server)
+    }
+
+    /// A copy of its data as it is now, with a port of its own; it does not run yet. `standby`: it will follow this server, as
+    /// `standby`, until it is promoted.
+    pub fn copy(&self, standby: bool) -> Result<Postgres, String> {
+        let folder = server_folder(self.user)?;
+        let (bin, port, options) = (self.bin.clone(), free_port()?, self.options.clone());
+        let copy = Postgres { folder, bin, user: self.user, port, options, process: None };
+        let mut backup = copy.command("pg_basebackup");
+        let from =
+            format!("host={} port={} user=postgres application_name=standby", self.folder.path().display(), self.port);
+        backup.args(["-c", "fast", "-X", "stream", "--no-sync", "-d", &from, "-D"]).arg(copy.data());
+        if standby {
+            backup.arg("-R");
+        }
+        let output = backup.output().map_err(|error| format!("cannot start pg_basebackup: {error}"))?;
+        if output.status.success() {
+            return Ok(copy);
+        }
+        Err(format!("pg_basebackup: {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
     }
 
     fn command(&self, program: &str) -> Command {
@@ -229,6 +243,18 @@ impl Drop for Postgres {
         // SIGTERM would wait for the sessions to end. What cannot be stopped so, its process kills.
         let _ = self.stop(StopMode::Fast);
     }
+}
+
+/// A folder of the server's user.
+fn server_folder(user: Option<User>) -> Result<TempDir, String> {
+    // In /tmp whatever TMPDIR says: the server's user has to reach it, and the path of a socket is short.
+    let folder = tempfile::Builder::new().prefix("coinflow-pg-").tempdir_in("/tmp");
+    let folder = folder.map_err(|error| format!("a folder in /tmp: {error}"))?;
+    if let Some(user) = user {
+        std::os::unix::fs::chown(folder.path(), Some(user.uid), Some(user.gid))
+            .map_err(|error| format!("{}: {error}", folder.path().display()))?;
+    }
+    Ok(folder)
 }
 
 /// The newest version's folder: Debian keeps one per major version.

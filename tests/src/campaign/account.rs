@@ -52,7 +52,8 @@ pub(super) fn settle(
 
     let mut account = Account { served: served.len() as u64, records: records.len() as u64, ..Account::default() };
     let published = read(&records, &mut account);
-    producer_side(&mut account, ledger, world, &served, &published);
+    let told = maybe_delivered(world, ledger);
+    producer_side(&mut account, ledger, told, &served, &published);
     table_side(&mut account, world, offsets, &published)?;
     let oldest = published.iter().map(|(_, book)| book.received_at.as_str()).min();
     let mut arguments = vec!["verify"];
@@ -116,11 +117,11 @@ fn read(records: &[KafkaRecord], account: &mut Account) -> Vec<(Place, Published
     published
 }
 
-/// Books of the exchange against records.
+/// Books of the exchange against records. `told`: of so many books producerd has said that they may be there twice.
 fn producer_side(
     account: &mut Account,
-    ledger: &mut Ledger,
-    world: &World,
+    ledger: &Ledger,
+    told: u64,
     served: &[ServedBook],
     published: &[(Place, Published)],
 ) {
@@ -147,7 +148,7 @@ fn producer_side(
             violations.add("out of order", format!("{place:?} {} sequence {}", book.market, book.sequence));
         }
     }
-    let mut doubled = 0;
+    let (mut doubled, mut lost_by_number, mut lost_by_book) = (0, 0, 0);
     for (run, numbers) in ledger.runs.iter().zip(&numbers) {
         let distinct: u64 = numbers.values().map(|market| market.len() as u64).sum();
         let last: u64 = numbers.values().filter_map(|market| market.keys().next_back()).map(|last| *last as u64).sum();
@@ -164,12 +165,11 @@ fn producer_side(
         if unknown > 0 {
             *account.unknown_lost.entry(run.by).or_default() += missing.min(unknown);
         }
-        account.lost += missing.saturating_sub(unknown);
+        lost_by_number += missing.saturating_sub(unknown);
         if missing > unknown || distinct > accepted {
             violations.add("accepted books and published ones differ", format!("{accepted}, {distinct}: {run:?}"));
         }
     }
-    let told = maybe_delivered(world, ledger);
     if doubled > told {
         account.doubled += doubled - told;
         violations.add("doubled", format!("{doubled} books are there again, and producerd told of {told} that may be"));
@@ -178,10 +178,12 @@ fn producer_side(
         if let Some(run) = ledger.unknown_at(book.arrived_us) {
             *account.unknown_lost.entry(ledger.runs[run].by).or_default() += 1;
         } else if !ledger.is_uneasy(book.arrived_us) {
-            account.lost += 1;
+            lost_by_book += 1;
             violations.add("served and never published", format!("{} at {} ms", book.market, book.timestamp_ms));
         }
     }
+    // Most often the same ones.
+    account.lost += lost_by_number.max(lost_by_book);
     account.violations.extend(violations.lines());
 }
 
@@ -255,5 +257,83 @@ impl Violations {
             let shown = examples[..examples.len().min(SHOWN)].join("; ");
             format!("{what}: {} ({shown})", examples.len())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::ledger::Run;
+    use super::*;
+
+    /// 2026-11-23T10:00:00Z
+    const BEGAN_MS: u64 = 1_795_428_000_000;
+
+    /// The book of this number was served, and published, so many seconds after the run began.
+    fn book(number: u64) -> (ServedBook, Published) {
+        let second = number % 60;
+        let served = ServedBook {
+            sequence: number,
+            request: number,
+            arrived_us: (BEGAN_MS + second * 1000) * 1000,
+            market: "KRW-BTC".to_owned(),
+            timestamp_ms: BEGAN_MS + second * 1000,
+            timestamp: String::new(),
+            asks: vec![("1.1E1".to_owned(), "2.50".to_owned())],
+            bids: Vec::new(),
+        };
+        let run = format!("{:08x}-{:04x}-7000-8000-000000000000", BEGAN_MS >> 16, BEGAN_MS & 0xffff);
+        let json = format!(
+            r#"{{"market":"KRW-BTC","exchange_ts":"2026-11-23T10:00:{second:02}.000Z","received_at":"","run":"{run}",
+                 "sequence":{number},"asks":[["11","2.5"]],"bids":[]}}"#
+        );
+        (served, Published::read(json.as_bytes()).expect("a book"))
+    }
+
+    /// Ten books of one run were served, and these published.
+    fn account(end: End, told: u64, numbers: &[u64]) -> Account {
+        let mut ledger = Ledger::default();
+        ledger.runs.push(Run { from_us: BEGAN_MS * 1000, end, by: None });
+        let served: Vec<ServedBook> = (1..=10).map(|number| book(number).0).collect();
+        let published: Vec<(Place, Published)> =
+            numbers.iter().zip(0..).map(|(number, offset)| ((0, offset), book(*number).1)).collect();
+        let mut account = Account::default();
+        producer_side(&mut account, &ledger, told, &served, &published);
+        account
+    }
+
+    fn stopped() -> End {
+        End::Stopped(HashMap::from([("books_accepted".to_owned(), 10)]))
+    }
+
+    fn killed() -> End {
+        End::Killed { at_us: (BEGAN_MS + 10_000) * 1000 }
+    }
+
+    #[test]
+    fn nothing_is_wrong() {
+        assert_eq!(account(stopped(), 0, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), Account::default());
+        // The last moments of a run that was killed, and what it told of.
+        let account = account(killed(), 2, &[1, 2, 3, 4, 5, 6, 7, 6, 7, 8]);
+        assert_eq!((account.lost, account.doubled, account.violations), (0, 0, vec![]));
+        assert_eq!((account.unknown_lost[&None], account.unknown_doubled[&None]), (2, 2));
+    }
+
+    #[test]
+    fn each_violation_is_seen() {
+        let cases: [(End, u64, &[u64], u64, u64, &str); 6] = [
+            (stopped(), 0, &[1, 2, 3, 4, 5, 6, 7, 8, 9], 1, 0, "accepted books and published ones differ"),
+            (killed(), 0, &[1, 2, 4, 5, 6, 7, 8, 9, 10], 1, 0, "accepted books and published ones differ"),
+            (killed(), 0, &[1, 2, 3, 4, 5], 1, 0, "served and never published"),
+            (stopped(), 0, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10], 0, 1, "doubled"),
+            (stopped(), 0, &[1, 2, 3, 4, 5, 6, 7, 8, 10, 9], 0, 0, "out of order"),
+            (stopped(), 0, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], 0, 0, "published and never served"),
+        ];
+        for (end, told, numbers, lost, doubled, what) in cases {
+            let account = account(end, told, numbers);
+            assert!((account.lost, account.doubled) == (lost, doubled), "{account:?}");
+            assert!(account.violations.iter().any(|line| line.starts_with(what)), "{what}: {account:?}");
+        }
     }
 }

@@ -13,6 +13,9 @@ use crate::wait::wait_until;
 /// Between two turns of a fault that goes on.
 pub(super) const TURN: Duration = Duration::from_millis(150);
 const SLOW: Duration = Duration::from_millis(150);
+/// Beyond an hour, books would rightly become dead letters.
+const JUMPS: [&str; 4] = ["+600", "-600", "+0", "-7"];
+const CLOCK: &str = "clock";
 const STANDBY: Duration = Duration::from_secs(60);
 
 /// Whether the fault can be had here.
@@ -31,6 +34,21 @@ pub(super) fn begin(world: &mut World, ledger: &mut Ledger, fault: Fault) -> Res
             ledger.uneasy_from_now();
             stop_cleanly(&mut world.producerd)?;
             ledger.stopped(&world.producerd, Some(fault.kind))?;
+        }
+        Kind::ProducerdClock => {
+            let Some(library) = world.faketime.clone() else { return Ok(false) };
+            ledger.uneasy_from_now();
+            stop_cleanly(&mut world.producerd)?;
+            ledger.stopped(&world.producerd, Some(fault.kind))?;
+            fake_clock(&mut world.producerd, &library)?;
+            ledger.started();
+            world.producerd.start()?;
+        }
+        Kind::ConsumerdClock => {
+            let Some(library) = world.faketime.clone() else { return Ok(false) };
+            stop_cleanly(&mut world.consumerds[at])?;
+            fake_clock(&mut world.consumerds[at], &library)?;
+            world.consumerds[at].start()?;
         }
         Kind::ReloadStorm => ledger.uneasy_from_now(),
         Kind::RebalanceStorm | Kind::BrokersRolling => {}
@@ -85,8 +103,12 @@ pub(super) fn turn(world: &mut World, fault: Fault, turn: u32) -> Result<(), Str
                 .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'coinflow'", &[]);
             ended.map_err(|error| format!("ending backends: {error}"))?;
         }
-        Kind::ReloadStorm => reload(world, if turn.is_multiple_of(2) { &MARKETS[2..] } else { &MARKETS })?,
-        Kind::RebalanceStorm if turn.is_multiple_of(8) => world.consumerds[2].start()?,
+        Kind::ProducerdClock if turn % 4 == 3 => set_clock(&world.producerd, JUMPS[turn as usize / 4 % JUMPS.len()])?,
+        Kind::ConsumerdClock if turn % 4 == 3 => {
+            set_clock(&world.consumerds[fault.target], JUMPS[turn as usize / 4 % JUMPS.len()])?;
+        }
+        Kind::ReloadStorm => reload(world, if turn % 2 == 0 { &MARKETS[2..] } else { &MARKETS })?,
+        Kind::RebalanceStorm if turn % 8 == 0 => world.consumerds[2].start()?,
         Kind::RebalanceStorm if turn % 8 == 6 => stop_cleanly(&mut world.consumerds[2])?,
         // When a second's worth of books is on its way there.
         Kind::SpoolFull if turn == 8 => fill(world)?,
@@ -103,6 +125,18 @@ pub(super) fn end(world: &mut World, ledger: &mut Ledger, fault: Fault) -> Resul
             world.producerd.start()?;
         }
         Kind::ProducerdFreeze => world.producerd.sigcont()?,
+        Kind::ProducerdClock => {
+            stop_cleanly(&mut world.producerd)?;
+            ledger.stopped(&world.producerd, Some(fault.kind))?;
+            world.producerd.clear_environment();
+            ledger.started();
+            world.producerd.start()?;
+        }
+        Kind::ConsumerdClock => {
+            stop_cleanly(&mut world.consumerds[at])?;
+            world.consumerds[at].clear_environment();
+            world.consumerds[at].start()?;
+        }
         Kind::ReloadStorm => reload(world, &MARKETS)?,
         Kind::ConsumerdKill | Kind::ConsumerdRestart => world.consumerds[at].start()?,
         Kind::ConsumerdFreeze | Kind::ConsumerdZombie => world.consumerds[at].sigcont()?,
@@ -152,6 +186,26 @@ pub(super) fn stop_cleanly(daemon: &mut Daemon) -> Result<(), String> {
 fn reload(world: &mut World, markets: &[&str]) -> Result<(), String> {
     world.watch(markets)?;
     world.producerd.signal(Signal::HUP)
+}
+
+/// The wall clock of its next start is what a file says; the monotonic one is the true one, as when somebody sets the time.
+fn fake_clock(daemon: &mut Daemon, library: &str) -> Result<(), String> {
+    set_clock(daemon, "+0")?;
+    let file = daemon.folder().join(CLOCK).display().to_string();
+    for (key, value) in [
+        ("LD_PRELOAD", library),
+        ("FAKETIME_TIMESTAMP_FILE", &file),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("DONT_FAKE_MONOTONIC", "1"),
+    ] {
+        daemon.set_environment(key, value);
+    }
+    Ok(())
+}
+
+fn set_clock(daemon: &Daemon, offset: &str) -> Result<(), String> {
+    daemon.write(CLOCK, &format!("{offset}\n")).map(|_| ())
 }
 
 fn refuse_kafka(world: &World) {

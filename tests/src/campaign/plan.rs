@@ -42,11 +42,13 @@ kinds! {
     ProducerdKill Producerd 0..1500 "producerd SIGKILL";
     ProducerdFreeze Producerd 500..4000 "producerd SIGSTOP";
     ProducerdRestart Producerd 0..1000 "producerd SIGTERM";
+    ProducerdClock Producerd 2500..4000 "producerd's clock jumps";
     ReloadStorm Producerd 1000..2500 "reload storm";
     ConsumerdKill Consumerd 0..1500 "consumerd SIGKILL";
     ConsumerdFreeze Consumerd 500..3000 "consumerd SIGSTOP";
     ConsumerdZombie Consumerd 7000..8500 "consumerd SIGSTOP beyond its session";
     ConsumerdRestart Consumerd 0..1000 "consumerd SIGTERM";
+    ConsumerdClock Consumerd 2500..4000 "consumerd's clock jumps";
     RebalanceStorm Consumerd 2500..5000 "rebalance storm";
     BrokerKill Kafka 500..3000 "broker SIGKILL";
     BrokerFreeze Kafka 1000..5000 "broker SIGSTOP";
@@ -77,7 +79,11 @@ impl Kind {
     /// How many of its sort there are to choose from; of the links, one more for all together.
     fn targets(self) -> u64 {
         match self {
-            Kind::ConsumerdKill | Kind::ConsumerdFreeze | Kind::ConsumerdZombie | Kind::ConsumerdRestart => 2,
+            Kind::ConsumerdKill
+            | Kind::ConsumerdFreeze
+            | Kind::ConsumerdZombie
+            | Kind::ConsumerdRestart
+            | Kind::ConsumerdClock => 2,
             Kind::BrokerKill | Kind::BrokerFreeze | Kind::BrokerRestart => 3,
             Kind::KafkaCut | Kind::KafkaDelay | Kind::KafkaFrozen => 4,
             _ => 1,

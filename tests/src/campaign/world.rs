@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) folder: PathBuf,
     /// The spool is on a small file system of its own.
     pub(super) small_spool: bool,
+    /// The library that lets a daemon's clock jump.
+    pub(super) faketime: Option<String>,
     pub(super) interrupted: Arc<AtomicBool>,
 }
 
@@ -86,6 +88,7 @@ impl World {
             copy: None,
             folder: folder.to_owned(),
             small_spool,
+            faketime: std::env::var("COINFLOW_FAKETIME").ok(),
             interrupted,
         };
         world.configure()?;
@@ -144,7 +147,12 @@ impl World {
 
     /// Waits until of each market a book is stored that was received after `since_us`.
     pub(super) fn wait_flow(&mut self, since_us: u64) -> Result<(), String> {
-        let query = "SELECT count(*) FROM coinflow.latest WHERE received_at > to_timestamp($1::double precision / 1e6)";
+        // Stored since then as well: after a jump of producerd's clock, older books look newer.
+        let query = "SELECT count(*) FROM unnest($1::text[]) AS watched (market), \
+                     (SELECT to_timestamp($2::double precision / 1e6) AS at) AS since \
+                     WHERE EXISTS (SELECT FROM coinflow.orderbook WHERE exchange = 'bithumb' \
+                     AND orderbook.market = watched.market AND received_at > since.at AND stored_at > since.at)";
+        let markets = MARKETS.map(str::to_owned).to_vec();
         let deadline = Instant::now() + RECOVERY;
         let mut client = None;
         let mut flowing = 0;
@@ -154,7 +162,7 @@ impl World {
                 client = self.connect().ok();
             }
             if let Some(open) = &mut client {
-                match open.query_one(query, &[&(since_us as f64)]) {
+                match open.query_one(query, &[&markets, &(since_us as f64)]) {
                     Ok(row) => flowing = row.get::<_, i64>(0),
                     Err(_) => client = None,
                 }

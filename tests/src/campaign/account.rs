@@ -322,7 +322,9 @@ mod tests {
 
     #[test]
     fn each_violation_is_seen() {
-        let cases: [(End, u64, &[u64], u64, u64, &str); 6] = [
+        /// The end, what was told, what was published; lost, doubled, and the violation.
+        type Case = (End, u64, &'static [u64], u64, u64, &'static str);
+        let cases: [Case; 6] = [
             (stopped(), 0, &[1, 2, 3, 4, 5, 6, 7, 8, 9], 1, 0, "accepted books and published ones differ"),
             (killed(), 0, &[1, 2, 4, 5, 6, 7, 8, 9, 10], 1, 0, "accepted books and published ones differ"),
             (killed(), 0, &[1, 2, 3, 4, 5], 1, 0, "served and never published"),

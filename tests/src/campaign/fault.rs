@@ -83,7 +83,7 @@ pub(super) fn begin(world: &mut World, ledger: &mut Ledger, fault: Fault) -> Res
             world.exchange.control().pause(Pause::Hang)?;
         }
         Kind::SpoolFull => {
-            if !world.small_spool {
+            if world.small_spool.is_none() {
                 return Ok(false);
             }
             refuse_kafka(world);

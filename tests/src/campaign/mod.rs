@@ -155,6 +155,7 @@ fn strike(
     let (ended, ended_us) = now();
     world.wait_flow(ended_us)?;
     let recovery = ended.elapsed();
+    done.sort_by_key(|fault| fault.number);
     for fault in done {
         report.done(fault, recovery);
         let line = format!("{:>4}/{of}  {fault}", fault.number);

@@ -36,7 +36,7 @@ pub(super) struct World {
     pub(super) copy: Option<Postgres>,
     pub(super) folder: PathBuf,
     /// The spool is on a small file system of its own.
-    pub(super) small_spool: bool,
+    pub(super) small_spool: Option<Mount>,
     /// The library that lets a daemon's clock jump.
     pub(super) faketime: Option<String>,
     pub(super) interrupted: Arc<AtomicBool>,
@@ -49,7 +49,7 @@ impl World {
         for path in &folders {
             std::fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))?;
         }
-        let small_spool = mount_small(&folders[4]);
+        let small_spool = Mount::small(&folders[4]);
         let mut ports = Vec::new();
         let mut to_kafka = Vec::new();
         for _ in 0..3 {
@@ -215,12 +215,25 @@ impl World {
     }
 }
 
-/// A file system of a few MiB in this folder, if this process may. `tests/campaign` gives it mounts of its own, which end with
-/// it.
-fn mount_small(folder: &Path) -> bool {
-    let own_mounts = std::env::var_os("COINFLOW_OWN_MOUNTS").is_some();
-    let mount = || Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(folder).status();
-    own_mounts && mount().is_ok_and(|status| status.success())
+/// A file system in memory; it ends when dropped.
+#[derive(Debug)]
+pub(super) struct Mount(PathBuf);
+
+impl Mount {
+    /// A few MiB in this folder, if this process may: `tests/campaign` gives it mounts of its own, which end with it however it
+    /// ends.
+    fn small(folder: &Path) -> Option<Mount> {
+        std::env::var_os("COINFLOW_OWN_MOUNTS")?;
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(folder).status();
+        status.is_ok_and(|status| status.success()).then(|| Mount(folder.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // What cannot be taken away ends with this process.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
 }
 
 /// A moment, and the same as producerd and the exchange write it.

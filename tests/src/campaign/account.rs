@@ -129,8 +129,8 @@ fn producer_side(
     // Each published book is one that was served, digit by digit.
     let books: HashMap<Key, u64> = served.iter().map(books::served).collect();
     let mut seen: BTreeSet<Key> = BTreeSet::new();
-    // How often each number of a market came, of each run.
-    let mut numbers: Vec<BTreeMap<&str, BTreeMap<i64, u64>>> = vec![BTreeMap::new(); ledger.runs.len()];
+    // Where each number of a market stands, of each run.
+    let mut numbers: Vec<BTreeMap<&str, BTreeMap<i64, Vec<Place>>>> = vec![BTreeMap::new(); ledger.runs.len()];
     for (place, book) in published {
         match book.key() {
             Some((key, fingerprint)) if books.get(&key) == Some(&fingerprint) => _ = seen.insert(key),
@@ -141,18 +141,29 @@ fn producer_side(
             continue;
         };
         let market = numbers[run].entry(&book.market).or_default();
-        let count = market.entry(book.sequence).or_default();
-        *count += 1;
-        let is_first = *count == 1;
+        let places = market.entry(book.sequence).or_default();
+        places.push(*place);
+        let is_first = places.len() == 1;
         if is_first && market.last_key_value().is_some_and(|(last, _)| *last > book.sequence) {
             violations.add("out of order", format!("{place:?} {} sequence {}", book.market, book.sequence));
         }
     }
+    let received = |place: Place| {
+        let book = published.iter().find(|(at, _)| *at == place);
+        book.map_or("", |(_, book)| book.received_at.as_str())
+    };
+    let mut twice = Vec::new();
     let (mut doubled, mut lost_by_number, mut lost_by_book) = (0, 0, 0);
     for (run, numbers) in ledger.runs.iter().zip(&numbers) {
         let distinct: u64 = numbers.values().map(|market| market.len() as u64).sum();
         let last: u64 = numbers.values().filter_map(|market| market.keys().next_back()).map(|last| *last as u64).sum();
-        let again: u64 = numbers.values().flat_map(BTreeMap::values).map(|count| count - 1).sum();
+        let mut again = 0;
+        for (market, numbers) in numbers {
+            for (sequence, places) in numbers.iter().filter(|(_, places)| places.len() > 1) {
+                again += places.len() as u64 - 1;
+                twice.push(format!("{market} sequence {sequence} at {places:?}, received {}", received(places[0])));
+            }
+        }
         if again > 0 {
             *account.unknown_doubled.entry(run.by).or_default() += again;
             doubled += again;
@@ -172,7 +183,8 @@ fn producer_side(
     }
     if doubled > told {
         account.doubled += doubled - told;
-        violations.add("doubled", format!("{doubled} books are there again, and producerd told of {told} that may be"));
+        let twice = twice[..twice.len().min(SHOWN)].join("; ");
+        violations.add("doubled", format!("{doubled}, and producerd told of {told} that may be: {twice}"));
     }
     for book in served.iter().filter(|book| !seen.contains(&(book.market.clone(), book.timestamp_ms as i64))) {
         if let Some(run) = ledger.unknown_at(book.arrived_us) {

@@ -123,6 +123,11 @@ impl Daemon {
         self.environment.push((key.to_owned(), value.to_owned()));
     }
 
+    /// For each start from now on, as this program has it.
+    pub fn clear_environment(&mut self) {
+        self.environment.clear();
+    }
+
     /// As `WatchdogSec=` in the unit: the daemon has to report at least this often.
     pub fn set_watchdog(&mut self, interval: Duration) {
         self.set_environment("WATCHDOG_USEC", &interval.as_micros().to_string());

@@ -22,11 +22,14 @@ pub struct KafkaOptions {
     pub properties: Vec<(String, String)>,
     /// What a single broker listens at beside its plain port: `SASL_SSL://127.0.0.1:PORT`.
     pub listeners: Vec<String>,
+    /// For each broker a port that it listens at as well, and the port that clients who come there are told in its place: that
+    /// of a proxy. Brokers among themselves do not pass it.
+    pub proxied: Vec<(u16, u16)>,
 }
 
 impl Default for KafkaOptions {
     fn default() -> KafkaOptions {
-        KafkaOptions { brokers: 1, properties: Vec::new(), listeners: Vec::new() }
+        KafkaOptions { brokers: 1, properties: Vec::new(), listeners: Vec::new(), proxied: Vec::new() }
     }
 }
 
@@ -100,7 +103,7 @@ impl Kafka {
     /// Starts every broker that does not run, and waits until all answer.
     pub fn start_all(&mut self) -> Result<(), String> {
         for at in 0..self.brokers.len() {
-            self.spawn(at)?;
+            self.begin_broker(at)?;
         }
         self.wait_ready(self.brokers.len())
     }
@@ -125,12 +128,13 @@ impl Kafka {
     }
 
     pub fn start_broker(&mut self, at: usize) -> Result<(), String> {
-        self.spawn(at)?;
+        self.begin_broker(at)?;
         let running = self.brokers.iter().filter(|broker| broker.process.is_some()).count();
         self.wait_ready(running)
     }
 
-    fn spawn(&mut self, at: usize) -> Result<(), String> {
+    /// Starts a broker unless it runs, and waits for nothing.
+    pub fn begin_broker(&mut self, at: usize) -> Result<(), String> {
         let log = self.log(at);
         let broker = &mut self.brokers[at];
         if broker.process.as_mut().is_some_and(|process| process.exited().is_none()) {
@@ -175,6 +179,11 @@ impl Kafka {
     pub fn restart(&mut self) -> Result<(), String> {
         self.stop()?;
         self.start_all()
+    }
+
+    /// To one broker that runs.
+    pub fn signal_broker(&mut self, at: usize, signal: Signal) -> Result<(), String> {
+        self.brokers[at].process.as_mut().map_or(Ok(()), |process| process.signal(signal))
     }
 
     /// Every broker freezes: connections stay open, and nothing answers.
@@ -240,15 +249,23 @@ fn properties(broker: &Broker, all: &[Broker], options: &KafkaOptions) -> String
     let in_sync = all.len().min(2).to_string();
     let voters: Vec<String> = all.iter().map(|one| format!("{}@127.0.0.1:{}", one.id, one.controller_port)).collect();
     let (port, controller_port) = (broker.port, broker.controller_port);
-    let for_clients = [&[format!("PLAINTEXT://127.0.0.1:{port}")], &options.listeners[..]].concat().join(",");
+    let proxied = options.proxied.get(usize::from(broker.id) - 1);
+    let listeners = |proxied: Option<u16>| {
+        let proxied: Vec<String> = proxied.iter().map(|port| format!("PROXIED://127.0.0.1:{port}")).collect();
+        [&[format!("PLAINTEXT://127.0.0.1:{port}")], &options.listeners[..], &proxied].concat().join(",")
+    };
+    let (at, advertised) = (listeners(proxied.map(|ports| ports.0)), listeners(proxied.map(|ports| ports.1)));
     let own = [
         ("process.roles", "broker,controller"),
         ("node.id", &broker.id.to_string()),
         ("controller.quorum.voters", &voters.join(",")),
-        ("listeners", &format!("{for_clients},CONTROLLER://127.0.0.1:{controller_port}")),
-        ("advertised.listeners", &for_clients),
+        ("listeners", &format!("{at},CONTROLLER://127.0.0.1:{controller_port}")),
+        ("advertised.listeners", &advertised),
         ("controller.listener.names", "CONTROLLER"),
-        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL"),
+        (
+            "listener.security.protocol.map",
+            "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL",
+        ),
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("log.dirs", &broker.folder.join("data").display().to_string()),
         ("auto.create.topics.enable", "false"),

@@ -165,6 +165,14 @@ impl KafkaClient {
         leader.ok_or_else(|| format!("no partition {partition} of {topic}"))
     }
 
+    /// Whether every partition of a topic has a leader and all its replicas are in sync.
+    pub fn in_sync(&self, topic: &str) -> Result<bool, String> {
+        let metadata = self.consumer("coinflow-tests")?.fetch_metadata(Some(topic), CALL);
+        let metadata = metadata.map_err(|error| format!("{topic}: {error}"))?;
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        Ok(partitions.all(|one| one.leader() >= 0 && one.isr().len() == one.replicas().len()))
+    }
+
     /// (first, end) of each partition; the end is the offset of the next record.
     pub fn watermarks(&self, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, String> {
         let consumer = self.consumer("coinflow-tests")?;
@@ -208,9 +216,18 @@ impl KafkaClient {
 
     /// Every record of a topic, partition by partition.
     pub fn records(&self, topic: &str) -> Result<Vec<KafkaRecord>, String> {
+        self.records_from(topic, &BTreeMap::new())
+    }
+
+    /// Those from these offsets on; of a partition that has none here, all.
+    pub fn records_from(&self, topic: &str, from: &BTreeMap<i32, i64>) -> Result<Vec<KafkaRecord>, String> {
         let watermarks = self.watermarks(topic)?;
         let mut records = Vec::new();
         for (&partition, &(first, end)) in &watermarks {
+            let first = from.get(&partition).map_or(first, |&from| first.max(from));
+            if first >= end {
+                continue;
+            }
             let consumer = self.consumer("coinflow-tests")?;
             let mut assignment = TopicPartitionList::new();
             let added = assignment.add_partition_offset(topic, partition, Offset::Offset(first));

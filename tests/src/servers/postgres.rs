@@ -227,6 +227,7 @@ impl Drop for Postgres {
     }
 }
 
+/// A folder of the server's user.
 fn folder_for(user: Option<User>) -> Result<TempDir, String> {
     // In /tmp whatever TMPDIR says: the server's user has to reach it, and the path of a socket is short.
     let folder = tempfile::Builder::new().prefix("coinflow-pg-").tempdir_in("/tmp");

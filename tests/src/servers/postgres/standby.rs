@@ -6,9 +6,10 @@ use super::{Postgres, folder_for};
 use crate::servers::free_port;
 
 impl Postgres {
-    /// A copy in a folder and at a port of its own that follows this one by streaming replication.
-    pub fn standby(&self) -> Result<Postgres, String> {
-        let mut standby = Postgres {
+    /// A copy of its data as it is now, with a folder and a port of its own; it does not run yet. `follows`: by streaming
+    /// replication, under the name `standby`, until it is promoted.
+    pub fn copy(&self, follows: bool) -> Result<Postgres, String> {
+        let copy = Postgres {
             folder: folder_for(self.user)?,
             bin: self.bin.clone(),
             user: self.user,
@@ -16,10 +17,20 @@ impl Postgres {
             options: self.options.clone(),
             process: None,
         };
-        let source = format!("host={} port={} user=postgres", self.folder.path().display(), self.port);
-        let mut backup = standby.command("pg_basebackup");
-        backup.args(["-d", &source, "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
-        run(backup.arg("-D").arg(standby.data()))?;
+        let source =
+            format!("host={} port={} user=postgres application_name=standby", self.folder.path().display(), self.port);
+        let mut backup = copy.command("pg_basebackup");
+        backup.args(["-d", &source, "--wal-method=stream", "--checkpoint=fast", "--no-sync", "-D"]).arg(copy.data());
+        if follows {
+            backup.arg("--write-recovery-conf");
+        }
+        run(&mut backup)?;
+        Ok(copy)
+    }
+
+    /// A copy that follows this one, and runs.
+    pub fn standby(&self) -> Result<Postgres, String> {
+        let mut standby = self.copy(true)?;
         standby.start_again()?;
         Ok(standby)
     }

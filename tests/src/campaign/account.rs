@@ -1,0 +1,353 @@
+//! The account after each round: the books served against the topic, and the topic against the table.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use super::books::{self, Key, Published};
+use super::fault::stop_cleanly;
+use super::ledger::{End, Ledger};
+use super::plan::Kind;
+use super::world::{TOPIC, World};
+use crate::exchange::api::ServedBook;
+use crate::servers::{KafkaRecord, Signal};
+use crate::wait::wait_until;
+
+const DRAIN: Duration = Duration::from_secs(120);
+const VERIFY: Duration = Duration::from_secs(1800);
+/// Polls that are on their way have ended by then, unless the exchange is slow.
+const POLLS: Duration = Duration::from_millis(400);
+/// Of each violation so many are printed.
+const SHOWN: usize = 5;
+
+/// What a round came to. Unknown is what was in memory alone, or on its way, when producerd ended; by what ended it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) served: u64,
+    pub(super) records: u64,
+    pub(super) lost: u64,
+    pub(super) doubled: u64,
+    pub(super) unknown_lost: BTreeMap<Option<Kind>, u64>,
+    pub(super) unknown_doubled: BTreeMap<Option<Kind>, u64>,
+    /// Lines that say what is wrong.
+    pub(super) violations: Vec<String>,
+}
+
+/// Lets everything arrive, and compares. `whole`: `consumerd verify` reads all that the topic has, not this round alone.
+pub(super) fn settle(
+    world: &mut World,
+    ledger: &mut Ledger,
+    offsets: &mut BTreeMap<i32, i64>,
+    whole: bool,
+) -> Result<Account, String> {
+    drain(world, ledger)?;
+    let control = world.exchange.control();
+    let served = control.served(0)?;
+    control.reset()?;
+    let client = world.kafka.client();
+    let ends: BTreeMap<i32, i64> = client.watermarks(TOPIC)?.into_iter().map(|(at, (_, end))| (at, end)).collect();
+    let records = client.records_from(TOPIC, offsets)?;
+    let stored = || positions(world).is_ok_and(|stored| stored == ends).then_some(());
+    wait_until(DRAIN, "the topic to be stored", stored)
+        .map_err(|error| format!("{error}: stored {:?} of {ends:?}", positions(world)))?;
+
+    let mut account = Account { served: served.len() as u64, records: records.len() as u64, ..Account::default() };
+    let published = read(&records, &mut account);
+    let told = maybe_delivered(world, ledger);
+    producer_side(&mut account, ledger, told, &served, &published);
+    table_side(&mut account, world, offsets, &published)?;
+    let oldest = published.iter().map(|(_, book)| book.received_at.as_str()).min();
+    let mut arguments = vec!["verify"];
+    if let (false, Some(oldest)) = (whole, oldest) {
+        arguments.extend(["--from", oldest]);
+    }
+    let verified = world.consumerds[0].run(&arguments, VERIFY)?;
+    if verified.status.code() != Some(0) {
+        let text = verified.stdout + &verified.stderr;
+        account.violations.push(format!("consumerd verify: {}:\n{text}", verified.status));
+    }
+    *offsets = ends;
+    ledger.clear();
+    Ok(account)
+}
+
+/// Ends producerd when all that it has is in Kafka.
+fn drain(world: &mut World, ledger: &mut Ledger) -> Result<(), String> {
+    world.watch(&[])?;
+    world.producerd.signal(Signal::HUP)?;
+    std::thread::sleep(POLLS);
+    let deadline = Instant::now() + DRAIN;
+    loop {
+        let folder = world.producerd.folder().join("spool/bithumb");
+        let is_empty = || {
+            let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            let mut names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+            (!names.any(|name| name.ends_with(".spool") || name.ends_with("head"))).then_some(())
+        };
+        wait_until(DRAIN, "the spool to be drained", is_empty)?;
+        stop_cleanly(&mut world.producerd)?;
+        ledger.stopped(&world.producerd, None)?;
+        if is_empty().is_some() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err("books stay in the spool at each end of producerd".to_owned());
+        }
+        ledger.started();
+        world.producerd.start()?;
+        std::thread::sleep(POLLS);
+    }
+}
+
+fn positions(world: &World) -> Result<BTreeMap<i32, i64>, String> {
+    let query = "SELECT kafka_partition, next_offset FROM coinflow.kafka_offset WHERE kafka_topic = $1";
+    let rows = world.connect()?.query(query, &[&TOPIC]).map_err(|error| format!("positions: {error}"))?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+type Place = (i32, i64);
+
+fn read(records: &[KafkaRecord], account: &mut Account) -> Vec<(Place, Published)> {
+    let mut published = Vec::new();
+    for record in records {
+        match Published::read(record.value.as_deref().unwrap_or_default()) {
+            Ok(book) => published.push(((record.partition, record.offset), book)),
+            Err(error) => account.violations.push(format!("{}/{}: {error}", record.partition, record.offset)),
+        }
+    }
+    published
+}
+
+/// Books of the exchange against records. `told`: of so many books producerd has said that they may be there twice.
+fn producer_side(
+    account: &mut Account,
+    ledger: &Ledger,
+    told: u64,
+    served: &[ServedBook],
+    published: &[(Place, Published)],
+) {
+    let mut violations = Violations::default();
+    // Each published book is one that was served, digit by digit.
+    let books: HashMap<Key, u64> = served.iter().map(books::served).collect();
+    let mut seen: BTreeSet<Key> = BTreeSet::new();
+    // Where each number of a market stands, of each run.
+    let mut numbers: Vec<BTreeMap<&str, BTreeMap<i64, Vec<Place>>>> = vec![BTreeMap::new(); ledger.runs.len()];
+    for (place, book) in published {
+        match book.key() {
+            Some((key, fingerprint)) if books.get(&key) == Some(&fingerprint) => _ = seen.insert(key),
+            other => violations.add("published and never served", format!("{place:?} {} {other:?}", book.market)),
+        }
+        let Some(run) = book.run_began_ms().and_then(|began| ledger.run_of(began)) else {
+            violations.add("of no run of this round", format!("{place:?} {} run {}", book.market, book.run));
+            continue;
+        };
+        let market = numbers[run].entry(&book.market).or_default();
+        let places = market.entry(book.sequence).or_default();
+        places.push(*place);
+        let is_first = places.len() == 1;
+        if is_first && market.last_key_value().is_some_and(|(last, _)| *last > book.sequence) {
+            violations.add("out of order", format!("{place:?} {} sequence {}", book.market, book.sequence));
+        }
+    }
+    let received = |place: Place| {
+        let book = published.iter().find(|(at, _)| *at == place);
+        book.map_or("", |(_, book)| book.received_at.as_str())
+    };
+    let mut twice = Vec::new();
+    let (mut doubled, mut lost_by_number, mut lost_by_book) = (0, 0, 0);
+    for (run, numbers) in ledger.runs.iter().zip(&numbers) {
+        let distinct: u64 = numbers.values().map(|market| market.len() as u64).sum();
+        let last: u64 = numbers.values().filter_map(|market| market.keys().next_back()).map(|last| *last as u64).sum();
+        let mut again = 0;
+        for (market, numbers) in numbers {
+            for (sequence, places) in numbers.iter().filter(|(_, places)| places.len() > 1) {
+                again += places.len() as u64 - 1;
+                twice.push(format!("{market} sequence {sequence} at {places:?}, received {}", received(places[0])));
+            }
+        }
+        if again > 0 {
+            *account.unknown_doubled.entry(run.by).or_default() += again;
+            doubled += again;
+        }
+        let (accepted, unknown) = match &run.end {
+            End::Stopped(_) => (run.number("books_accepted"), run.number("books_unknown")),
+            End::Running | End::Killed { .. } => (last, 0),
+        };
+        let missing = accepted.saturating_sub(distinct);
+        if unknown > 0 {
+            *account.unknown_lost.entry(run.by).or_default() += missing.min(unknown);
+        }
+        lost_by_number += missing.saturating_sub(unknown);
+        if missing > unknown || distinct > accepted {
+            violations.add("accepted books and published ones differ", format!("{accepted}, {distinct}: {run:?}"));
+        }
+    }
+    if doubled > told {
+        account.doubled += doubled - told;
+        let twice = twice[..twice.len().min(SHOWN)].join("; ");
+        violations.add("doubled", format!("{doubled}, and producerd told of {told} that may be: {twice}"));
+    }
+    for book in served.iter().filter(|book| !seen.contains(&(book.market.clone(), book.timestamp_ms as i64))) {
+        if let Some(run) = ledger.unknown_at(book.arrived_us) {
+            *account.unknown_lost.entry(ledger.runs[run].by).or_default() += 1;
+        } else if !ledger.is_uneasy(book.arrived_us) {
+            lost_by_book += 1;
+            violations.add("served and never published", format!("{} at {} ms", book.market, book.timestamp_ms));
+        }
+    }
+    // Most often the same ones.
+    account.lost += lost_by_number.max(lost_by_book);
+    account.violations.extend(violations.lines());
+}
+
+/// The books of which producerd said, in this round, that Kafka may have them already.
+fn maybe_delivered(world: &World, ledger: &mut Ledger) -> u64 {
+    let lines = world.producerd.stderr().all();
+    let new = lines.get(ledger.log_read..).unwrap_or_default();
+    ledger.log_read = lines.len();
+    new.iter().filter_map(|line| line.split_once("maybe_delivered=")?.1.trim().parse::<u64>().ok()).sum()
+}
+
+/// Records against rows.
+fn table_side(
+    account: &mut Account,
+    world: &World,
+    offsets: &BTreeMap<i32, i64>,
+    published: &[(Place, Published)],
+) -> Result<(), String> {
+    let fail = |error: postgres::Error| format!("the table: {error}");
+    let mut violations = Violations::default();
+    let mut client = world.connect()?;
+    let dead: i64 = client.query_one("SELECT count(*) FROM coinflow.dead_letter", &[]).map_err(fail)?.get(0);
+    if dead > 0 {
+        violations.add("dead letters", dead.to_string());
+    }
+    let first = (0..).map_while(|at| offsets.get(&at)).min().copied().unwrap_or(0);
+    let query = "SELECT kafka_partition, kafka_offset, producer_run::text, market, producer_sequence \
+                 FROM coinflow.orderbook WHERE kafka_offset >= $1";
+    let mut rows: BTreeMap<Place, Vec<(String, String, i64)>> = BTreeMap::new();
+    for row in client.query(query, &[&first]).map_err(fail)? {
+        let place: Place = (row.get(0), row.get(1));
+        if place.1 >= offsets.get(&place.0).copied().unwrap_or(0) {
+            rows.entry(place).or_default().push((row.get(2), row.get(3), row.get(4)));
+        }
+    }
+    for (place, book) in published {
+        match rows.remove(place).as_deref() {
+            None => {
+                account.lost += 1;
+                violations.add("in the topic and not in the table", format!("{place:?} {}", book.market));
+            }
+            Some([(run, market, sequence)]) => {
+                if (run, market, *sequence) != (&book.run, &book.market, book.sequence) {
+                    violations.add("the row is another book", format!("{place:?}"));
+                }
+            }
+            Some(more) => {
+                account.doubled += more.len() as u64 - 1;
+                violations.add("more than once in the table", format!("{place:?} {}", book.market));
+            }
+        }
+    }
+    for place in rows.keys() {
+        violations.add("in the table and not in the topic", format!("{place:?}"));
+    }
+    account.violations.extend(violations.lines());
+    Ok(())
+}
+
+/// What is wrong, by its sort.
+#[derive(Debug, Default)]
+struct Violations(BTreeMap<&'static str, Vec<String>>);
+
+impl Violations {
+    fn add(&mut self, what: &'static str, example: String) {
+        self.0.entry(what).or_default().push(example);
+    }
+
+    fn lines(self) -> impl Iterator<Item = String> {
+        self.0.into_iter().map(|(what, examples)| {
+            let shown = examples[..examples.len().min(SHOWN)].join("; ");
+            format!("{what}: {} ({shown})", examples.len())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::ledger::Run;
+    use super::*;
+
+    /// 2026-11-23T10:00:00Z
+    const BEGAN_MS: u64 = 1_795_428_000_000;
+
+    /// The book of this number was served, and published, so many seconds after the run began.
+    fn book(number: u64) -> (ServedBook, Published) {
+        let second = number % 60;
+        let served = ServedBook {
+            sequence: number,
+            request: number,
+            arrived_us: (BEGAN_MS + second * 1000) * 1000,
+            market: "KRW-BTC".to_owned(),
+            timestamp_ms: BEGAN_MS + second * 1000,
+            timestamp: String::new(),
+            asks: vec![("1.1E1".to_owned(), "2.50".to_owned())],
+            bids: Vec::new(),
+        };
+        let run = format!("{:08x}-{:04x}-7000-8000-000000000000", BEGAN_MS >> 16, BEGAN_MS & 0xffff);
+        let json = format!(
+            r#"{{"market":"KRW-BTC","exchange_ts":"2026-11-23T10:00:{second:02}.000Z","received_at":"","run":"{run}",
+                 "sequence":{number},"asks":[["11","2.5"]],"bids":[]}}"#
+        );
+        (served, Published::read(json.as_bytes()).expect("a book"))
+    }
+
+    /// Ten books of one run were served, and these published.
+    fn account(end: End, told: u64, numbers: &[u64]) -> Account {
+        let mut ledger = Ledger::default();
+        ledger.runs.push(Run { from_us: BEGAN_MS * 1000, end, by: None });
+        let served: Vec<ServedBook> = (1..=10).map(|number| book(number).0).collect();
+        let published: Vec<(Place, Published)> =
+            numbers.iter().zip(0..).map(|(number, offset)| ((0, offset), book(*number).1)).collect();
+        let mut account = Account::default();
+        producer_side(&mut account, &ledger, told, &served, &published);
+        account
+    }
+
+    fn stopped() -> End {
+        End::Stopped(HashMap::from([("books_accepted".to_owned(), 10)]))
+    }
+
+    fn killed() -> End {
+        End::Killed { at_us: (BEGAN_MS + 10_000) * 1000 }
+    }
+
+    #[test]
+    fn nothing_is_wrong() {
+        assert_eq!(account(stopped(), 0, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), Account::default());
+        // The last moments of a run that was killed, and what it told of.
+        let account = account(killed(), 2, &[1, 2, 3, 4, 5, 6, 7, 6, 7, 8]);
+        assert_eq!((account.lost, account.doubled, account.violations), (0, 0, vec![]));
+        assert_eq!((account.unknown_lost[&None], account.unknown_doubled[&None]), (2, 2));
+    }
+
+    #[test]
+    fn each_violation_is_seen() {
+        /// The end, what was told, what was published; lost, doubled, and the violation.
+        type Case = (End, u64, &'static [u64], u64, u64, &'static str);
+        let cases: [Case; 6] = [
+            (stopped(), 0, &[1, 2, 3, 4, 5, 6, 7, 8, 9], 1, 0, "accepted books and published ones differ"),
+            (killed(), 0, &[1, 2, 4, 5, 6, 7, 8, 9, 10], 1, 0, "accepted books and published ones differ"),
+            (killed(), 0, &[1, 2, 3, 4, 5], 1, 0, "served and never published"),
+            (stopped(), 0, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10], 0, 1, "doubled"),
+            (stopped(), 0, &[1, 2, 3, 4, 5, 6, 7, 8, 10, 9], 0, 0, "out of order"),
+            (stopped(), 0, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], 0, 0, "published and never served"),
+        ];
+        for (end, told, numbers, lost, doubled, what) in cases {
+            let account = account(end, told, numbers);
+            assert!((account.lost, account.doubled) == (lost, doubled), "{account:?}");
+            assert!(account.violations.iter().any(|line| line.starts_with(what)), "{what}: {account:?}");
+        }
+    }
+}

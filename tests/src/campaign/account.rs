@@ -7,6 +7,7 @@ use super::books::{self, Key, Published};
 use super::fault::stop_cleanly;
 use super::ledger::{End, Ledger};
 use super::plan::Kind;
+use super::table::{self, Violations};
 use super::world::{TOPIC, World};
 use crate::exchange::api::ServedBook;
 use crate::servers::{KafkaRecord, Signal};
@@ -16,8 +17,6 @@ const DRAIN: Duration = Duration::from_secs(120);
 const VERIFY: Duration = Duration::from_secs(1800);
 /// Polls that are on their way have ended by then, unless the exchange is slow.
 const POLLS: Duration = Duration::from_millis(400);
-/// Of each violation so many are printed.
-const SHOWN: usize = 5;
 
 /// What a round came to. Unknown is what was in memory alone, or on its way, when producerd ended; by what ended it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,7 +53,8 @@ pub(super) fn settle(
     let published = read(&records, &mut account);
     let told = maybe_delivered(world, ledger);
     producer_side(&mut account, ledger, told, &served, &published);
-    table_side(&mut account, world, offsets, &published)?;
+    let rows = table::rows(world, offsets, &mut account)?;
+    table::compare(&mut account, rows, &published);
     let oldest = published.iter().map(|(_, book)| book.received_at.as_str()).min();
     let mut arguments = vec!["verify"];
     if let (false, Some(oldest)) = (whole, oldest) {
@@ -104,7 +104,8 @@ fn positions(world: &World) -> Result<BTreeMap<i32, i64>, String> {
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-type Place = (i32, i64);
+/// Partition and offset.
+pub(super) type Place = (i32, i64);
 
 fn read(records: &[KafkaRecord], account: &mut Account) -> Vec<(Place, Published)> {
     let mut published = Vec::new();
@@ -183,7 +184,7 @@ fn producer_side(
     }
     if doubled > told {
         account.doubled += doubled - told;
-        let twice = twice[..twice.len().min(SHOWN)].join("; ");
+        let twice = twice[..twice.len().min(table::SHOWN)].join("; ");
         violations.add("doubled", format!("{doubled}, and producerd told of {told} that may be: {twice}"));
     }
     for book in served.iter().filter(|book| !seen.contains(&(book.market.clone(), book.timestamp_ms as i64))) {
@@ -205,71 +206,6 @@ fn maybe_delivered(world: &World, ledger: &mut Ledger) -> u64 {
     let new = lines.get(ledger.log_read..).unwrap_or_default();
     ledger.log_read = lines.len();
     new.iter().filter_map(|line| line.split_once("maybe_delivered=")?.1.trim().parse::<u64>().ok()).sum()
-}
-
-/// Records against rows.
-fn table_side(
-    account: &mut Account,
-    world: &World,
-    offsets: &BTreeMap<i32, i64>,
-    published: &[(Place, Published)],
-) -> Result<(), String> {
-    let fail = |error: postgres::Error| format!("the table: {error}");
-    let mut violations = Violations::default();
-    let mut client = world.connect()?;
-    let dead: i64 = client.query_one("SELECT count(*) FROM coinflow.dead_letter", &[]).map_err(fail)?.get(0);
-    if dead > 0 {
-        violations.add("dead letters", dead.to_string());
-    }
-    let first = (0..).map_while(|at| offsets.get(&at)).min().copied().unwrap_or(0);
-    let query = "SELECT kafka_partition, kafka_offset, producer_run::text, market, producer_sequence \
-                 FROM coinflow.orderbook WHERE kafka_offset >= $1";
-    let mut rows: BTreeMap<Place, Vec<(String, String, i64)>> = BTreeMap::new();
-    for row in client.query(query, &[&first]).map_err(fail)? {
-        let place: Place = (row.get(0), row.get(1));
-        if place.1 >= offsets.get(&place.0).copied().unwrap_or(0) {
-            rows.entry(place).or_default().push((row.get(2), row.get(3), row.get(4)));
-        }
-    }
-    for (place, book) in published {
-        match rows.remove(place).as_deref() {
-            None => {
-                account.lost += 1;
-                violations.add("in the topic and not in the table", format!("{place:?} {}", book.market));
-            }
-            Some([(run, market, sequence)]) => {
-                if (run, market, *sequence) != (&book.run, &book.market, book.sequence) {
-                    violations.add("the row is another book", format!("{place:?}"));
-                }
-            }
-            Some(more) => {
-                account.doubled += more.len() as u64 - 1;
-                violations.add("more than once in the table", format!("{place:?} {}", book.market));
-            }
-        }
-    }
-    for place in rows.keys() {
-        violations.add("in the table and not in the topic", format!("{place:?}"));
-    }
-    account.violations.extend(violations.lines());
-    Ok(())
-}
-
-/// What is wrong, by its sort.
-#[derive(Debug, Default)]
-struct Violations(BTreeMap<&'static str, Vec<String>>);
-
-impl Violations {
-    fn add(&mut self, what: &'static str, example: String) {
-        self.0.entry(what).or_default().push(example);
-    }
-
-    fn lines(self) -> impl Iterator<Item = String> {
-        self.0.into_iter().map(|(what, examples)| {
-            let shown = examples[..examples.len().min(SHOWN)].join("; ");
-            format!("{what}: {} ({shown})", examples.len())
-        })
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod ledger;
 mod plan;
 mod proxy;
 mod report;
+mod table;
 mod world;
 
 use std::collections::BTreeMap;

@@ -32,12 +32,8 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
     let mut base: Option<f64> = None;
     let mut there = 0;
     for factor in FACTORS {
-        let shape = Shape {
-            books: size.drain_books,
-            levels: LEVELS,
-            partitions: 4 * factor as i32,
-            markets: 100 * factor,
-        };
+        let shape =
+            Shape { books: size.drain_books, levels: LEVELS, partitions: 4 * factor as i32, markets: 100 * factor };
         // A topic of its own needs a cluster of its own, for the position of the last one would not fit.
         let kafka = Kafka::start()?;
         books::fill(&kafka.client(), &kafka.bootstrap(), TOPIC, &shape)?;

@@ -29,7 +29,10 @@ pub const PARTS: [(&str, &str); 7] = [
     ("poll-cpu", "CPU time of a poll, beside a bare HTTP client"),
     ("away", "producerd's memory while Kafka is away"),
     ("small", "reload and start"),
-    ("growth", "a drain with three and ten times the markets, partitions and rows; what readers wait for in the biggest table"),
+    (
+        "growth",
+        "a drain with three and ten times the markets, partitions and rows; what readers wait for in the biggest table",
+    ),
 ];
 
 const READY: Duration = Duration::from_secs(30);

@@ -46,7 +46,7 @@ pub(super) fn reason(text: &str) -> Result<String, String> {
 /// Whether nothing at the target or behind it can have been stored, so that nobody has to look. A position that was removed
 /// by hand has left no trace of how far it was.
 pub(super) fn is_beyond(to: i64, Reach { end, starts }: Reach) -> bool {
-    to >= end && starts <= 1
+    to >= end && starts == 1
 }
 
 /// The target as it is after rows have been counted: Kafka's log may have moved meanwhile. `counted_from` is where that began.
@@ -107,9 +107,14 @@ mod tests {
 
     #[test]
     fn what_no_position_has_reached_is_not_looked_for() {
-        for (to, end, starts, expected) in
-            [(10, 10, 1, true), (11, 10, 1, true), (9, 10, 1, false), (0, 0, 0, true), (10, 10, 2, false)]
-        {
+        for (to, end, starts, expected) in [
+            (10, 10, 1, true),
+            (11, 10, 1, true),
+            (9, 10, 1, false),
+            (0, 0, 0, false),
+            (10, 10, 0, false),
+            (10, 10, 2, false),
+        ] {
             assert_eq!(is_beyond(to, Reach { end, starts }), expected, "{to} {end} {starts}");
         }
     }

@@ -60,16 +60,20 @@ pub(crate) fn committed(consumer: &Consumer, topics: &[&str], timeout: Duration)
     }
     let list = consumer.committed_offsets(list, timeout)?;
     let elements = list.elements();
-    let committed = elements.iter().filter_map(|element| match element.offset() {
-        Offset::Offset(offset) => Some(Committed {
-            partition: Partition::new(element.topic(), element.partition()),
-            offset,
-            // Kafka keeps it as text, so it is UTF-8, which rdkafka relies on.
-            by: Identity::of_metadata(element.metadata()),
-        }),
-        _ => None,
-    });
-    Ok(committed.collect())
+    let mut committed = Vec::new();
+    for element in &elements {
+        // One that could not be asked is not one without a commit.
+        element.error()?;
+        if let Offset::Offset(offset) = element.offset() {
+            committed.push(Committed {
+                partition: Partition::new(element.topic(), element.partition()),
+                offset,
+                // Kafka keeps it as text, so it is UTF-8, which rdkafka relies on.
+                by: Identity::of_metadata(element.metadata()),
+            });
+        }
+    }
+    Ok(committed)
 }
 
 #[cfg(test)]

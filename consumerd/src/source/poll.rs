@@ -22,7 +22,7 @@ use crate::decode::judge;
 use crate::handover::{Fill, Gate, Handover, Mail, News, Step};
 use crate::record::{Partition, Raw, Record};
 use crate::state::State;
-use crate::store::Origin;
+use crate::store::{Identity, Origin};
 
 /// How long a poll waits for something to happen. Mail of the writer waits as long.
 const POLL: Duration = Duration::from_millis(50);
@@ -51,6 +51,8 @@ pub(crate) struct Poll {
     partitions: Partitions,
     commits: CommitPace,
     gate: Gate,
+    /// The database that our commits name.
+    committed_as: Option<Identity>,
     subscribed: bool,
     missing_topics: BTreeSet<String>,
     overview_at: Option<Instant>,
@@ -71,6 +73,7 @@ impl Poll {
             partitions: Partitions::default(),
             commits: CommitPace::default(),
             gate: Gate::default(),
+            committed_as: None,
             subscribed: false,
             missing_topics: BTreeSet::new(),
             overview_at: None,
@@ -131,6 +134,12 @@ impl Poll {
         }
         self.reread(now);
         if self.commits.is_due(now) {
+            let identity = self.state.view().identity.clone();
+            if identity != self.committed_as {
+                // Each partition's last commit is to name it, also where no more records come.
+                self.partitions.commit_failed();
+                self.committed_as = identity;
+            }
             let commits = self.partitions.take_commits();
             self.commit(&commits, now);
         }

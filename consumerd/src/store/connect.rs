@@ -78,11 +78,11 @@ pub(crate) fn connect(settings: &Postgres, bounds: Bounds) -> Result<Client, PgF
         lock.as_millis(),
     ))?;
     if ends_with_client {
-        // By way of the list: where the server does not have it, things go as they did without.
-        client.batch_execute(&format!(
-            "SELECT set_config(name, '{CLIENT_CHECK}', false) FROM pg_settings \
-              WHERE name = 'client_connection_check_interval'"
-        ))?;
+        // Where the server does not have it, or cannot do it, things go as they did without.
+        let checked = client.batch_execute(&format!("SET client_connection_check_interval = '{CLIENT_CHECK}'"));
+        if let Err(error) = checked {
+            log::debug!("PostgreSQL does not look for clients that are gone err={error}");
+        }
     }
     Ok(client)
 }

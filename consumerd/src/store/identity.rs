@@ -20,11 +20,18 @@ impl Identity {
     /// # Errors
     /// As any statement.
     pub(super) fn of(client: &mut Client, schema: &Schema) -> Result<Self, PgFault> {
-        // Anybody may ask, unless an administrator has forbidden it.
-        let query = "SELECT CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') \
-                            THEN (SELECT system_identifier FROM pg_catalog.pg_control_system())::text ELSE '-' END \
-                            || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())::text";
+        // Anybody may ask, unless an administrator has forbidden it; in a statement of its own, for a right that is lacking
+        // refuses the whole statement, whatever its conditions.
+        let may_ask = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')";
+        let server: String = if client.query_one(may_ask, &[])?.get(0) {
+            let query = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
+            client.query_one(query, &[])?.get(0)
+        } else {
+            "-".to_owned()
+        };
+        let query = "SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()";
         let database: String = client.query_one(query, &[])?.get(0);
+        let database = format!("{server}/{database}");
         Ok(Self::new(&format!("{database}/{}", schema.name())))
     }
 

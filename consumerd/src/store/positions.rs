@@ -155,11 +155,13 @@ impl Store {
             let Partition { topic, number } = partition;
             let made = transaction.query_opt(
                 &format!(
-                    // Rows of another cluster's topic of this name must not be taken for this one's.
+                    // Rows of another cluster's topic of this name must not be taken for this one's. Where the key is not
+                    // there yet, a restore is under way, and this fails until it is over.
                     "INSERT INTO {positions} \
                      (cluster_id, kafka_topic, kafka_partition, kafka_source, next_offset, generation) \
                      SELECT $1::text, $2::text, $3::int, $4::text, $5::bigint, coalesce(max(generation) + 1, 0) FROM {positions} \
-                     WHERE kafka_topic = $2 AND kafka_partition = $3 ON CONFLICT DO NOTHING RETURNING generation"
+                     WHERE kafka_topic = $2 AND kafka_partition = $3 \
+                     ON CONFLICT (cluster_id, kafka_topic, kafka_partition) DO NOTHING RETURNING generation"
                 ),
                 &[&&**cluster, &&**topic, number, &&*self.source, offset],
             )?;

@@ -18,13 +18,14 @@ pub(super) fn prepare(client: &mut impl GenericClient, schema: &Schema) -> Resul
     // ONLY: the partitions, which cannot differ, are neither looked at nor locked.
     let query = format!("SELECT {} FROM ONLY {} LIMIT 0", COLUMNS.join(", "), schema.table("orderbook"));
     let statement = client.prepare(&query)?;
-    match statement.columns().iter().find(|column| !fits(column.name(), column.type_())) {
+    match statement.columns().iter().find(|column| !fits(column.name(), column.type_(), column.type_modifier())) {
         None => Ok(statement),
         Some(column) => Err(PgFault::setup(format!(
-            "column {} of {} was altered: it is of type {}, not {}",
+            "column {} of {} was altered: it is of type {}{}, not {}",
             column.name(),
             schema.table("orderbook"),
             column.type_(),
+            if column.type_modifier() == -1 { "" } else { " of limited size" },
             wanted(column.name())
         ))),
     }
@@ -41,11 +42,13 @@ fn wanted(column: &str) -> Type {
     }
 }
 
-/// A domain is sent as what it is made of, and texts are alike.
-fn fits(column: &str, found: &Type) -> bool {
+/// Texts are alike, and too long ones are refused. A modifier of any other type, such as that of `numeric(20,2)`, would have
+/// PostgreSQL round without a word; a domain does not tell whether it has one.
+fn fits(column: &str, found: &Type, modifier: i32) -> bool {
     match found.kind() {
-        Kind::Domain(base) => fits(column, base),
-        _ => *found == wanted(column) || (wanted(column) == Type::TEXT && *found == Type::VARCHAR),
+        Kind::Domain(base) => wanted(column) == Type::TEXT && fits(column, base, modifier),
+        _ if wanted(column) == Type::TEXT => matches!(*found, Type::TEXT | Type::VARCHAR),
+        _ => *found == wanted(column) && modifier == -1,
     }
 }
 
@@ -55,10 +58,12 @@ mod tests {
 
     #[test]
     fn only_types_with_the_same_bytes_fit() {
-        assert!(fits("kafka_offset", &Type::INT8) && fits("market", &Type::VARCHAR) && fits("market", &Type::TEXT));
+        assert!(fits("kafka_offset", &Type::INT8, -1) && fits("market", &Type::TEXT, -1));
+        assert!(fits("market", &Type::VARCHAR, 24) && fits("ask_price", &Type::NUMERIC_ARRAY, -1));
+        assert!(!fits("ask_price", &Type::NUMERIC_ARRAY, 1_310_726), "numeric(20,2)[] rounds");
         for (column, found) in [("kafka_offset", Type::NUMERIC), ("producer_run", Type::BYTEA), ("market", Type::INT8)]
         {
-            assert!(!fits(column, &found), "{column} {found}");
+            assert!(!fits(column, &found, -1), "{column} {found}");
         }
     }
 }

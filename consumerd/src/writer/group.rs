@@ -18,7 +18,8 @@ impl Writer {
     /// Tells of other databases that commit to the group, and when they do no more. An answer that does not come changes
     /// nothing: what is stored does not depend on it.
     pub(super) fn look_at_group(&mut self, asked: &[(Partition, Epoch)]) {
-        let interval = if asked.is_empty() { LOOK } else { LOOK_AT_START };
+        let is_new = |(partition, _): &(Partition, Epoch)| !self.unanswered.contains_key(partition);
+        let interval = if asked.iter().any(is_new) { LOOK_AT_START } else { LOOK };
         if self.group_looked_at.is_some_and(|at| at.elapsed() < interval) {
             return;
         }

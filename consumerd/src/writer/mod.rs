@@ -250,6 +250,7 @@ impl Writer {
                 self.count(&presumably(self.records.iter().filter(of_it)));
                 self.moved(partition, to, None);
                 log::info!("the unanswered commit has taken place source={} {partition} next={to}", self.resolver.name);
+                keep_current(&mut self.records, &self.positions);
                 self.turned(BTreeMap::from([(partition.clone(), run)]));
             }
             Fence::Lost => self.lost(partition, found),

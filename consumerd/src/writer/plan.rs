@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::record::{Epoch, Partition, Record};
+use crate::record::{Epoch, Fate, Partition, Record};
 use crate::store::{Position, Step};
 
 /// A partition's position as the writer knows it, during one stay.
@@ -32,13 +32,19 @@ pub(super) fn keep_current(records: &mut Vec<Record>, positions: &Positions) {
     });
 }
 
-/// The records to be stored together: of a partition that is held only the next one, to see whether it can be.
+/// The records to be stored together: of a partition that is held, those up to the next one that tells whether its cause
+/// is gone.
 pub(super) fn batch(records: &[Record], is_held: impl Fn(&Partition) -> bool) -> Vec<&Record> {
     let mut batch = Vec::with_capacity(records.len());
-    let mut tried = BTreeSet::new();
+    let mut decided = BTreeSet::new();
     for record in records {
-        if !is_held(&record.partition) || tried.insert(&record.partition) {
+        if !is_held(&record.partition) {
             batch.push(record);
+        } else if !decided.contains(&record.partition) {
+            batch.push(record);
+            if matches!(record.fate, Fate::Book(_) | Fate::Dead { major: Some(_), .. }) {
+                decided.insert(&record.partition);
+            }
         }
     }
     batch
@@ -99,7 +105,7 @@ pub(super) fn set_otherwise(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Fate, Raw};
+    use crate::record::Raw;
 
     fn partition(number: i32) -> Partition {
         Partition::new("t", number)
@@ -137,11 +143,15 @@ mod tests {
     }
 
     #[test]
-    fn of_a_held_partition_one_record_is_tried() {
-        let records = [record(0, 1, 11), record(1, 2, 12), record(0, 1, 12), record(1, 2, 13)];
+    fn of_a_held_partition_the_next_record_that_tells_is_tried() {
+        let tells = |offset| {
+            let fate = Fate::Dead { reason: String::new(), major: Some(2) };
+            Record { fate, ..record(0, 1, offset) }
+        };
+        let records = [record(0, 1, 11), record(1, 2, 12), tells(12), record(0, 1, 13), tells(14), record(1, 2, 13)];
         let batch = batch(&records, |held| *held == partition(0));
         let chosen: Vec<_> = batch.iter().map(|record| (record.partition.number, record.offset)).collect();
-        assert_eq!(chosen, [(0, 11), (1, 12), (1, 13)]);
+        assert_eq!(chosen, [(0, 11), (1, 12), (0, 12), (1, 13)]);
     }
 
     #[test]

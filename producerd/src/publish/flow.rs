@@ -66,6 +66,8 @@ pub(super) struct Flow {
     /// Handed on and not yet reported, by number.
     on_its_way: BTreeMap<u64, Waiting>,
     on_its_way_bytes: usize,
+    /// The most that were on their way at once since that was last asked.
+    on_its_way_most: usize,
     /// When the last of them was reported, or the first one handed on.
     progress_at: Instant,
     /// Most records on their way. Kafka refuses a batch as a whole, and none has more records than these.
@@ -89,6 +91,7 @@ impl Flow {
             is_topic_ready: false,
             on_its_way: BTreeMap::new(),
             on_its_way_bytes: 0,
+            on_its_way_most: 0,
             progress_at: now,
             window: u64::MAX,
             delivered: 0,
@@ -119,6 +122,11 @@ impl Flow {
     /// Records on their way, by number.
     pub(super) fn on_its_way(&self) -> &BTreeMap<u64, Waiting> {
         &self.on_its_way
+    }
+
+    /// The most records that were on their way at once since this was last asked.
+    pub(super) fn take_on_its_way_most(&mut self) -> usize {
+        std::mem::replace(&mut self.on_its_way_most, self.on_its_way.len())
     }
 
     /// A record that is on its way, if it still is, has been written into the spool too, with this number. Whether it still is.
@@ -234,6 +242,7 @@ impl Flow {
             }
             self.on_its_way_bytes += waiting.record.bytes();
             self.on_its_way.insert(waiting.number, waiting);
+            self.on_its_way_most = self.on_its_way_most.max(self.on_its_way.len());
         }
     }
 

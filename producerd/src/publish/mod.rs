@@ -3,6 +3,7 @@
 mod backlog;
 mod counts;
 mod flow;
+mod guard;
 mod live;
 mod outbox;
 mod outlet;

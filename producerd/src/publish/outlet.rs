@@ -276,6 +276,18 @@ impl Outlet {
         self.want_spool();
     }
 
+    /// Kafka's guard against doubles was looked at; when it has begun anew, what was on its way may be there twice.
+    pub(super) fn guarded(&self, is_anew: bool) {
+        let most = self.lock().flow.take_on_its_way_most();
+        if is_anew && most > 0 {
+            log::warn!(
+                "kafka's guard against doubles began anew, books that were on their way may be there twice exchange={} \
+                 maybe_delivered={most}",
+                self.exchange
+            );
+        }
+    }
+
     /// Why Kafka does not take the books, though it can be reached.
     pub(super) fn waits_for(&self) -> Option<String> {
         self.lock().told.waits.clone()

@@ -1,8 +1,8 @@
 //! One Kafka producer, for all exchanges that publish to one cluster.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coinflow_common::daemon::Beat;
@@ -15,6 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _,
 use tokio::sync::mpsc;
 
 use super::flow::WINDOW_BYTES;
+use super::guard::{Guard, Seen};
 use super::outlet::{Outlet, Ticket};
 
 /// Small, for fresh books are worth more than big batches.
@@ -34,6 +35,8 @@ fn window_kib(outlets: usize, message_bytes_max: u64) -> u64 {
 /// Hands librdkafka's callbacks on.
 pub(super) struct Context {
     cluster: Arc<Cluster>,
+    outlets: Vec<Arc<Outlet>>,
+    guard: Mutex<Option<Guard>>,
 }
 
 impl ClientContext for Context {
@@ -43,6 +46,11 @@ impl ClientContext for Context {
 
     fn stats_raw(&self, statistics: &[u8]) {
         self.cluster.stats(statistics);
+        let mut last = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        match Guard::observe(&mut last, statistics) {
+            Seen::Nothing => {}
+            seen => self.outlets.iter().for_each(|outlet| outlet.guarded(seen == Seen::Anew)),
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -99,7 +107,8 @@ impl Producer {
                 config.set(name, default);
             }
         }
-        let base = config.create_with_context(Context { cluster: Arc::clone(&cluster) })?;
+        let context = Context { cluster: Arc::clone(&cluster), outlets: outlets.clone(), guard: Mutex::new(None) };
+        let base = config.create_with_context(context)?;
         Ok(Self { base, cluster, outlets, stop: AtomicBool::new(false) })
     }
 

@@ -17,9 +17,9 @@ const EMPTIED: Duration = Duration::from_secs(300);
 
 /// How one run of consumerd went.
 #[derive(Clone, Copy, Debug)]
-struct Drained {
-    books_per_second: f64,
-    cpu_per_book: f64,
+pub(super) struct Drained {
+    pub(super) books_per_second: f64,
+    pub(super) cpu_per_book: f64,
     peak_mib: f64,
     books_per_commit: usize,
 }
@@ -111,14 +111,19 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
 
 /// No rows and no positions, and nothing left to do for PostgreSQL.
 fn empty(client: &mut Client, admin: &mut Client) -> Result<(), String> {
-    client
-        .batch_execute("TRUNCATE coinflow.orderbook, coinflow.kafka_offset, coinflow.offset_event")
-        .and_then(|()| admin.batch_execute("CHECKPOINT"))
-        .map_err(|error| error.to_string())
+    let truncate = client.batch_execute("TRUNCATE coinflow.orderbook");
+    truncate.and_then(|()| admin.batch_execute("CHECKPOINT")).map_err(|error| error.to_string())?;
+    forget_positions(client)
+}
+
+/// The next run begins at the beginning.
+pub(super) fn forget_positions(client: &mut Client) -> Result<(), String> {
+    let truncate = "TRUNCATE coinflow.kafka_offset, coinflow.offset_event, coinflow.dead_letter_run";
+    client.batch_execute(truncate).map_err(|error| error.to_string())
 }
 
 /// Runs consumerd until everything is stored.
-fn drain(consumerd: &mut Daemon, client: &mut Client, books: u64) -> Result<Drained, String> {
+pub(super) fn drain(consumerd: &mut Daemon, client: &mut Client, books: u64) -> Result<Drained, String> {
     consumerd.start()?;
     consumerd.wait_ready(READY)?;
     let pid = consumerd.pid()?;

@@ -3,6 +3,7 @@
 mod books;
 mod cpu;
 mod drain;
+mod growth;
 mod latency;
 mod limit;
 mod poll;
@@ -18,7 +19,7 @@ use crate::servers::{Daemon, Kafka, Postgres, PostgresOptions, Program};
 use report::{Circumstances, Figure};
 
 /// The parts in the order in which they run, with what each is.
-pub const PARTS: [(&str, &str); 6] = [
+pub const PARTS: [(&str, &str); 7] = [
     (
         "drain",
         "consumerd empties a topic, beside COPY; its CPU time beside that of kcat, COPY and a decode; its memory",
@@ -28,6 +29,10 @@ pub const PARTS: [(&str, &str); 6] = [
     ("poll-cpu", "CPU time of a poll, beside a bare HTTP client"),
     ("away", "producerd's memory while Kafka is away"),
     ("small", "reload and start"),
+    (
+        "growth",
+        "a drain with three and ten times the markets, partitions and rows; what readers wait for in the biggest table",
+    ),
 ];
 
 const READY: Duration = Duration::from_secs(30);
@@ -48,14 +53,15 @@ struct Size {
     drain_books: u64,
     /// Of latency, poll and the like.
     seconds: u64,
+    is_quick: bool,
 }
 
 /// Runs what was asked for, and gives the table.
 pub fn run(options: &Options) -> Result<String, String> {
     let size = if options.is_quick {
-        Size { runs: 3, drain_books: 60_000, seconds: 15 }
+        Size { runs: 3, drain_books: 60_000, seconds: 15, is_quick: true }
     } else {
-        Size { runs: 5, drain_books: 200_000, seconds: 60 }
+        Size { runs: 5, drain_books: 200_000, seconds: 60, is_quick: false }
     };
     let circumstances = Circumstances {
         date: said_by("date", &["-u", "+%F %H:%M UTC"]),
@@ -82,7 +88,8 @@ pub fn run(options: &Options) -> Result<String, String> {
             "poll" => poll::lateness(size)?,
             "poll-cpu" => poll::cpu_per_poll(size)?,
             "away" => poll::away(size)?,
-            _ => small::run(size)?,
+            "small" => small::run(size)?,
+            _ => growth::run(size)?,
         });
     }
     let table = report::table(&circumstances, &figures);

@@ -1,6 +1,6 @@
 //! The account after each round: the books served against the topic, and the topic against the table.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use super::books::{self, Key, Published};
@@ -15,8 +15,9 @@ use crate::wait::wait_until;
 
 const DRAIN: Duration = Duration::from_secs(120);
 const VERIFY: Duration = Duration::from_secs(1800);
-/// Polls that are on their way have ended by then, unless the exchange is slow.
-const POLLS: Duration = Duration::from_millis(400);
+/// Polls that are on their way have ended by then, unless the exchange is slow; and producerd has told what it learns from
+/// librdkafka's statistics of each second.
+const POLLS: Duration = Duration::from_millis(1500);
 
 /// What a round came to. Unknown is what was in memory alone, or on its way, when producerd ended; by what ended it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,13 +32,24 @@ pub(super) struct Account {
     pub(super) violations: Vec<String>,
 }
 
-/// Lets everything arrive, and compares. `whole`: `consumerd verify` reads all that the topic has, not this round alone.
+/// How much `consumerd verify` reads after a round: each time it reads an hour of the topic at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verify {
+    Nothing,
+    /// From this round on.
+    Round,
+    Whole,
+}
+
+/// Lets everything arrive, and compares.
 pub(super) fn settle(
     world: &mut World,
     ledger: &mut Ledger,
     offsets: &mut BTreeMap<i32, i64>,
-    whole: bool,
+    verify: Verify,
 ) -> Result<Account, String> {
+    // A broker that has just been started is none that everybody can read from yet.
+    world.wait_in_sync()?;
     drain(world, ledger)?;
     let control = world.exchange.control();
     let served = control.served(0)?;
@@ -51,19 +63,21 @@ pub(super) fn settle(
 
     let mut account = Account { served: served.len() as u64, records: records.len() as u64, ..Account::default() };
     let published = read(&records, &mut account);
-    let told = maybe_delivered(world, ledger);
-    producer_side(&mut account, ledger, told, &served, &published);
+    let told = Told::read(ledger, &world.producerd.stderr().all());
+    producer_side(&mut account, ledger, &told, &served, &published);
     let rows = table::rows(world, offsets, &mut account)?;
     table::compare(&mut account, rows, &published);
-    let oldest = published.iter().map(|(_, book)| book.received_at.as_str()).min();
-    let mut arguments = vec!["verify"];
-    if let (false, Some(oldest)) = (whole, oldest) {
-        arguments.extend(["--from", oldest]);
-    }
-    let verified = world.consumerds[0].run(&arguments, VERIFY)?;
-    if verified.status.code() != Some(0) {
-        let text = verified.stdout + &verified.stderr;
-        account.violations.push(format!("consumerd verify: {}:\n{text}", verified.status));
+    if verify != Verify::Nothing {
+        let oldest = published.iter().map(|(_, book)| book.received_at.as_str()).min();
+        let mut arguments = vec!["verify"];
+        if let (Verify::Round, Some(oldest)) = (verify, oldest) {
+            arguments.extend(["--from", oldest]);
+        }
+        let verified = world.consumerds[0].run(&arguments, VERIFY)?;
+        if verified.status.code() != Some(0) {
+            let text = verified.stdout + &verified.stderr;
+            account.violations.push(format!("consumerd verify: {}:\n{text}", verified.status));
+        }
     }
     *offsets = ends;
     ledger.clear();
@@ -92,7 +106,7 @@ fn drain(world: &mut World, ledger: &mut Ledger) -> Result<(), String> {
         if Instant::now() > deadline {
             return Err("books stay in the spool at each end of producerd".to_owned());
         }
-        ledger.started();
+        ledger.started(&world.producerd);
         world.producerd.start()?;
         std::thread::sleep(POLLS);
     }
@@ -118,23 +132,29 @@ fn read(records: &[KafkaRecord], account: &mut Account) -> Vec<(Place, Published
     published
 }
 
-/// Books of the exchange against records. `told`: of so many books producerd has said that they may be there twice.
+/// Books of the exchange against records.
 fn producer_side(
     account: &mut Account,
     ledger: &Ledger,
-    told: u64,
+    told: &Told,
     served: &[ServedBook],
     published: &[(Place, Published)],
 ) {
     let mut violations = Violations::default();
     // Each published book is one that was served, digit by digit.
     let books: HashMap<Key, u64> = served.iter().map(books::served).collect();
-    let mut seen: BTreeSet<Key> = BTreeSet::new();
+    // Under which number of which run each is.
+    let mut seen: BTreeMap<Key, (String, i64)> = BTreeMap::new();
     // Where each number of a market stands, of each run.
     let mut numbers: Vec<BTreeMap<&str, BTreeMap<i64, Vec<Place>>>> = vec![BTreeMap::new(); ledger.runs.len()];
     for (place, book) in published {
         match book.key() {
-            Some((key, fingerprint)) if books.get(&key) == Some(&fingerprint) => _ = seen.insert(key),
+            Some((key, fingerprint)) if books.get(&key) == Some(&fingerprint) => {
+                let number = (book.run.clone(), book.sequence);
+                if seen.entry(key).or_insert_with(|| number.clone()) != &number {
+                    violations.add("published under two numbers", format!("{place:?} {} {number:?}", book.market));
+                }
+            }
             other => violations.add("published and never served", format!("{place:?} {} {other:?}", book.market)),
         }
         let Some(run) = book.run_began_ms().and_then(|began| ledger.run_of(began)) else {
@@ -154,8 +174,9 @@ fn producer_side(
         book.map_or("", |(_, book)| book.received_at.as_str())
     };
     let mut twice = Vec::new();
-    let (mut doubled, mut lost_by_number, mut lost_by_book) = (0, 0, 0);
-    for (run, numbers) in ledger.runs.iter().zip(&numbers) {
+    let mut doubled = vec![0; ledger.runs.len()];
+    let (mut lost_by_number, mut lost_by_book) = (0, 0);
+    for (index, (run, numbers)) in ledger.runs.iter().zip(&numbers).enumerate() {
         let distinct: u64 = numbers.values().map(|market| market.len() as u64).sum();
         let last: u64 = numbers.values().filter_map(|market| market.keys().next_back()).map(|last| *last as u64).sum();
         let mut again = 0;
@@ -167,27 +188,25 @@ fn producer_side(
         }
         if again > 0 {
             *account.unknown_doubled.entry(run.by).or_default() += again;
-            doubled += again;
+            doubled[index] = again;
         }
-        let (accepted, unknown) = match &run.end {
-            End::Stopped(_) => (run.number("books_accepted"), run.number("books_unknown")),
-            End::Running | End::Killed { .. } => (last, 0),
+        // One that was stopped loses nothing, whatever it says of it.
+        let accepted = match &run.end {
+            End::Stopped(_) => run.number("books_accepted"),
+            End::Running | End::Killed { .. } => last,
         };
-        let missing = accepted.saturating_sub(distinct);
-        if unknown > 0 {
-            *account.unknown_lost.entry(run.by).or_default() += missing.min(unknown);
-        }
-        lost_by_number += missing.saturating_sub(unknown);
-        if missing > unknown || distinct > accepted {
+        lost_by_number += accepted.saturating_sub(distinct);
+        if distinct != accepted {
             violations.add("accepted books and published ones differ", format!("{accepted}, {distinct}: {run:?}"));
         }
     }
-    if doubled > told {
-        account.doubled += doubled - told;
+    let untold = told.untold(&doubled);
+    if untold > 0 {
+        account.doubled += untold;
         let twice = twice[..twice.len().min(table::SHOWN)].join("; ");
-        violations.add("doubled", format!("{doubled}, and producerd told of {told} that may be: {twice}"));
+        violations.add("doubled", format!("{doubled:?}, and producerd told of {told:?} that may be: {twice}"));
     }
-    for book in served.iter().filter(|book| !seen.contains(&(book.market.clone(), book.timestamp_ms as i64))) {
+    for book in served.iter().filter(|book| !seen.contains_key(&(book.market.clone(), book.timestamp_ms as i64))) {
         if let Some(run) = ledger.unknown_at(book.arrived_us) {
             *account.unknown_lost.entry(ledger.runs[run].by).or_default() += 1;
         } else if !ledger.is_uneasy(book.arrived_us) {
@@ -200,12 +219,42 @@ fn producer_side(
     account.violations.extend(violations.lines());
 }
 
-/// The books of which producerd said, in this round, that Kafka may have them already.
-fn maybe_delivered(world: &World, ledger: &mut Ledger) -> u64 {
-    let lines = world.producerd.stderr().all();
-    let new = lines.get(ledger.log_read..).unwrap_or_default();
-    ledger.log_read = lines.len();
-    new.iter().filter_map(|line| line.split_once("maybe_delivered=")?.1.trim().parse::<u64>().ok()).sum()
+/// Of how many books producerd has said that Kafka may have them already, in each of its lives.
+#[derive(Debug, Default)]
+struct Told {
+    /// Of that life itself.
+    own: Vec<u64>,
+    /// Of those before it, whose books it found in the spool.
+    earlier: Vec<u64>,
+}
+
+impl Told {
+    fn read(ledger: &Ledger, lines: &[String]) -> Told {
+        let mut told = Told::default();
+        for (index, run) in ledger.runs.iter().enumerate() {
+            let end = ledger.runs.get(index + 1).map_or(lines.len(), |next| next.log_from).min(lines.len());
+            let (mut own, mut earlier) = (0, 0);
+            for line in lines.get(run.log_from..end).unwrap_or_default() {
+                let number = line.split_once("maybe_delivered=").and_then(|(_, rest)| rest.trim().parse::<u64>().ok());
+                let sum = if line.contains("earlier run") { &mut earlier } else { &mut own };
+                *sum += number.unwrap_or(0);
+            }
+            told.own.push(own);
+            told.earlier.push(earlier);
+        }
+        told
+    }
+
+    /// How many of these, by life, it has not told of.
+    fn untold(&self, doubled: &[u64]) -> u64 {
+        let (mut excess, mut told, mut untold) = (0, 0, 0);
+        for (index, doubled) in doubled.iter().enumerate().rev() {
+            excess += doubled.saturating_sub(self.own.get(index).copied().unwrap_or(0));
+            untold = untold.max(excess.saturating_sub(told));
+            told += self.earlier.get(index).copied().unwrap_or(0);
+        }
+        untold
+    }
 }
 
 #[cfg(test)]
@@ -241,13 +290,14 @@ mod tests {
 
     /// Ten books of one run were served, and these published.
     fn account(end: End, told: u64, numbers: &[u64]) -> Account {
+        let told = Told { own: vec![told], earlier: vec![0] };
         let mut ledger = Ledger::default();
-        ledger.runs.push(Run { from_us: BEGAN_MS * 1000, end, by: None });
+        ledger.runs.push(Run { from_us: BEGAN_MS * 1000, log_from: 0, end, by: None });
         let served: Vec<ServedBook> = (1..=10).map(|number| book(number).0).collect();
         let published: Vec<(Place, Published)> =
             numbers.iter().zip(0..).map(|(number, offset)| ((0, offset), book(*number).1)).collect();
         let mut account = Account::default();
-        producer_side(&mut account, &ledger, told, &served, &published);
+        producer_side(&mut account, &ledger, &told, &served, &published);
         account
     }
 
@@ -285,5 +335,30 @@ mod tests {
             assert!((account.lost, account.doubled) == (lost, doubled), "{account:?}");
             assert!(account.violations.iter().any(|line| line.starts_with(what)), "{what}: {account:?}");
         }
+    }
+
+    #[test]
+    fn each_telling_is_for_the_lives_that_it_is_about() {
+        let told = Told { own: vec![0, 2, 0], earlier: vec![0, 3, 1] };
+        for (doubled, untold) in
+            [([3, 2, 0], 0), ([4, 2, 0], 0), ([5, 2, 0], 1), ([0, 4, 0], 1), ([0, 0, 1], 1), ([0, 0, 0], 0)]
+        {
+            assert_eq!(told.untold(&doubled), untold, "{doubled:?}");
+        }
+    }
+
+    #[test]
+    fn lines_belong_to_the_life_that_wrote_them() {
+        let run = |log_from| Run { from_us: 0, log_from, end: End::Running, by: None };
+        let mut ledger = Ledger::default();
+        ledger.runs.extend([run(1), run(3)]);
+        let lines = [
+            "of an earlier run wait in the spool maybe_delivered=9",
+            "kafka's guard began anew maybe_delivered=4",
+            "nothing",
+            "books of an earlier run wait in the spool maybe_delivered=7",
+        ];
+        let told = Told::read(&ledger, &lines.map(str::to_owned));
+        assert_eq!((told.own, told.earlier), (vec![4, 0], vec![0, 7]));
     }
 }

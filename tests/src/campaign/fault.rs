@@ -1,5 +1,6 @@
 //! How each kind of fault begins, goes on, and ends.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use super::ledger::Ledger;
@@ -23,7 +24,7 @@ pub(super) fn begin(world: &mut World, ledger: &mut Ledger, fault: Fault) -> Res
     let at = fault.target;
     match fault.kind {
         Kind::ProducerdKill => {
-            world.producerd.kill9()?;
+            kill(&mut world.producerd)?;
             ledger.killed(fault);
         }
         Kind::ProducerdFreeze => {
@@ -41,7 +42,7 @@ pub(super) fn begin(world: &mut World, ledger: &mut Ledger, fault: Fault) -> Res
             stop_cleanly(&mut world.producerd)?;
             ledger.stopped(&world.producerd, Some(fault.kind))?;
             fake_clock(&mut world.producerd, &library)?;
-            ledger.started();
+            ledger.started(&world.producerd);
             world.producerd.start()?;
         }
         Kind::ConsumerdClock => {
@@ -52,7 +53,7 @@ pub(super) fn begin(world: &mut World, ledger: &mut Ledger, fault: Fault) -> Res
         }
         Kind::ReloadStorm => ledger.uneasy_from_now(),
         Kind::RebalanceStorm | Kind::BrokersRolling => {}
-        Kind::ConsumerdKill => _ = world.consumerds[at].kill9()?,
+        Kind::ConsumerdKill => kill(&mut world.consumerds[at])?,
         Kind::ConsumerdFreeze | Kind::ConsumerdZombie => world.consumerds[at].sigstop()?,
         Kind::ConsumerdRestart => stop_cleanly(&mut world.consumerds[at])?,
         Kind::BrokerKill => world.kafka.kill9_broker(at)?,
@@ -121,7 +122,7 @@ pub(super) fn end(world: &mut World, ledger: &mut Ledger, fault: Fault) -> Resul
     let at = fault.target;
     match fault.kind {
         Kind::ProducerdKill | Kind::ProducerdRestart => {
-            ledger.started();
+            ledger.started(&world.producerd);
             world.producerd.start()?;
         }
         Kind::ProducerdFreeze => world.producerd.sigcont()?,
@@ -129,7 +130,7 @@ pub(super) fn end(world: &mut World, ledger: &mut Ledger, fault: Fault) -> Resul
             stop_cleanly(&mut world.producerd)?;
             ledger.stopped(&world.producerd, Some(fault.kind))?;
             world.producerd.clear_environment();
-            ledger.started();
+            ledger.started(&world.producerd);
             world.producerd.start()?;
         }
         Kind::ConsumerdClock => {
@@ -169,12 +170,26 @@ pub(super) fn end(world: &mut World, ledger: &mut Ledger, fault: Fault) -> Resul
         Kind::ExchangeHangs => world.exchange.control().resume()?,
         Kind::SpoolFull => {
             let path = ballast(world);
+            if !path.exists() {
+                // Its turn has not come in time, on a slow machine.
+                fill(world)?;
+                std::thread::sleep(Duration::from_secs(1));
+            }
             std::fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             world.all_links(Mode::Pass);
         }
     }
     ledger.easy_soon();
     Ok(())
+}
+
+/// SIGKILL; one that had ended before by itself has not been killed.
+fn kill(daemon: &mut Daemon) -> Result<(), String> {
+    let status = daemon.kill9()?;
+    if status.signal() == Some(9) {
+        return Ok(());
+    }
+    Err(format!("{} had ended by itself, with {status}", daemon.folder().display()))
 }
 
 /// SIGTERM: exit code 0, and in time.

@@ -25,6 +25,8 @@ pub(super) enum End {
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     pub(super) from_us: u64,
+    /// Lines of producerd's log before it.
+    pub(super) log_from: usize,
     pub(super) end: End,
     /// What ended it; none: the account.
     pub(super) by: Option<Kind>,
@@ -44,14 +46,13 @@ pub(super) struct Ledger {
     pub(super) runs: Vec<Run>,
     /// From and to: what the exchange served then, producerd may not have accepted.
     uneasy: Vec<(u64, u64)>,
-    /// Lines of producerd's log that were read.
-    pub(super) log_read: usize,
 }
 
 impl Ledger {
     /// To be called just before it starts.
-    pub(super) fn started(&mut self) {
-        self.runs.push(Run { from_us: now_us(), end: End::Running, by: None });
+    pub(super) fn started(&mut self, producerd: &Daemon) {
+        let log_from = producerd.stderr().all().len();
+        self.runs.push(Run { from_us: now_us(), log_from, end: End::Running, by: None });
     }
 
     fn end(&mut self, end: End, by: Option<Kind>) {

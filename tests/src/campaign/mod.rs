@@ -25,11 +25,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use account::Account;
+use account::{Account, Verify};
 use ledger::Ledger;
 use plan::{Fault, Round, Stroke, Subject};
 use report::Report;
 use world::{MARKETS, World, now};
+
+/// After so many rounds `consumerd verify` has its turn, beside the account of each round.
+const VERIFY_EACH: usize = 5;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -74,6 +77,8 @@ pub fn run(options: &Options, interrupted: &Arc<AtomicBool>) -> Result<(), Strin
     }
     outcome.map_err(|error| {
         let kept = folder.keep();
+        // It is printed as well.
+        let _ = std::fs::write(kept.join("report.txt"), &text);
         format!("seed {}: {error}\nlogs are left in {}", options.seed, kept.display())
     })
 }
@@ -86,7 +91,7 @@ fn carry_out(world: &mut World, rounds: &[Round], faults: usize, report: &mut Re
         let began = Instant::now();
         let (_, since_us) = now();
         world.watch(&MARKETS)?;
-        ledger.started();
+        ledger.started(&world.producerd);
         world.producerd.start()?;
         world.wait_flow(since_us)?;
         let flowed = began.elapsed();
@@ -95,7 +100,12 @@ fn carry_out(world: &mut World, rounds: &[Round], faults: usize, report: &mut Re
                 .map_err(|error| format!("fault {} ({}): {error}", stroke.first.number, names(stroke)))?;
         }
         let settling = Instant::now();
-        let account = account::settle(world, &mut ledger, &mut offsets, number + 1 == rounds.len())
+        let verify = match number + 1 {
+            last if last == rounds.len() => Verify::Whole,
+            some if some % VERIFY_EACH == 0 => Verify::Round,
+            _ => Verify::Nothing,
+        };
+        let account = account::settle(world, &mut ledger, &mut offsets, verify)
             .map_err(|error| format!("the account of round {}: {error}", number + 1))?;
         report.add(&account);
         tell(number + 1, &account, flowed, settling.elapsed());

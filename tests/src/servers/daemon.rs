@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use super::{Lines, Notify, NotifyMessage, Process};
 use crate::wait::wait_until;
 
-const STOP: Duration = Duration::from_secs(10);
+/// producerd may take 15 s for its spool.
+const STOP: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::kafka_jars::Jars;
 use super::{KafkaClient, Process, free_port};
 
-const START: Duration = Duration::from_secs(90);
-const STOP: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(180);
+const STOP: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
 pub struct KafkaOptions {

@@ -222,7 +222,9 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // SIGTERM would wait for the sessions to end. What cannot be stopped so, its process kills.
+        // Frozen backends would outlive the postmaster. SIGTERM would wait for the sessions to end. What cannot be stopped so,
+        // its process kills.
+        let _ = self.sigcont();
         let _ = self.stop(StopMode::Fast);
     }
 }

@@ -210,3 +210,15 @@ fn fates() {
     assert_eq!(fate(RDKafkaErrorCode::MessageSizeTooLarge), Fate::Lost);
     assert_eq!(fate(RDKafkaErrorCode::PurgeQueue), Fate::Pending);
 }
+
+#[test]
+fn the_most_on_their_way_is_that_since_the_last_look() {
+    let mut rig = Rig::new(5);
+    rig.send(3);
+    rig.deliver(0);
+    rig.deliver(1);
+    assert_eq!(rig.flow.take_on_its_way_most(), 3);
+    assert_eq!(rig.flow.take_on_its_way_most(), 1, "one is still on its way");
+    rig.send(1);
+    assert_eq!(rig.flow.take_on_its_way_most(), 2);
+}

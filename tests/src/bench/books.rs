@@ -49,9 +49,9 @@ pub(super) fn book(shape: &Shape, run: Uuid, seed: u64, received_at: Timestamp) 
             })
             .collect()
     };
-    let market = Market::parse(&format!("KRW-T{:04}", seed % shape.markets)).map_err(|error| error.to_string())?;
+    let market = Market::parse(&format!("KRW-T{:04}", seed % shape.markets)).map_err(|error| super::whole(&error))?;
     Ok(OrderBook {
-        exchange: Exchange::parse("bithumb").map_err(|error| error.to_string())?,
+        exchange: Exchange::parse("bithumb").map_err(|error| super::whole(&error))?,
         market,
         exchange_ts: Some(received_at),
         requested_at: Some(received_at),
@@ -75,7 +75,7 @@ pub(super) fn fill(client: &KafkaClient, bootstrap: &str, topic: &str, shape: &S
         .set("linger.ms", "5")
         .set("batch.size", "1000000")
         .create()
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| super::whole(&error))?;
     let run = Uuid::now_v7();
     let began = Timestamp::from_system(SystemTime::now());
     let mut kept = Vec::new();
@@ -101,6 +101,6 @@ pub(super) fn fill(client: &KafkaClient, bootstrap: &str, topic: &str, shape: &S
             kept.push(value);
         }
     }
-    producer.flush(Duration::from_secs(120)).map_err(|error| error.to_string())?;
+    producer.flush(Duration::from_secs(120)).map_err(|error| super::whole(&error))?;
     Ok(kept)
 }

@@ -112,14 +112,14 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
 /// No rows and no positions, and nothing left to do for PostgreSQL.
 fn empty(client: &mut Client, admin: &mut Client) -> Result<(), String> {
     let truncate = client.batch_execute("TRUNCATE coinflow.orderbook");
-    truncate.and_then(|()| admin.batch_execute("CHECKPOINT")).map_err(|error| error.to_string())?;
+    truncate.and_then(|()| admin.batch_execute("CHECKPOINT")).map_err(|error| super::whole(&error))?;
     forget_positions(client)
 }
 
 /// The next run begins at the beginning.
 pub(super) fn forget_positions(client: &mut Client) -> Result<(), String> {
     let truncate = "TRUNCATE coinflow.kafka_offset, coinflow.offset_event, coinflow.dead_letter_run";
-    client.batch_execute(truncate).map_err(|error| error.to_string())
+    client.batch_execute(truncate).map_err(|error| super::whole(&error))
 }
 
 /// Runs consumerd until everything is stored.
@@ -131,7 +131,12 @@ pub(super) fn drain(consumerd: &mut Daemon, client: &mut Client, books: u64) -> 
     let deadline = Instant::now() + EMPTIED;
     let ended = loop {
         let query = "SELECT coalesce(sum(next_offset), 0)::bigint FROM coinflow.kafka_offset";
-        let stored = client.query_one(query, &[]).map_err(|error| error.to_string())?.get::<_, i64>(0).unsigned_abs();
+        let stored = match client.query_one(query, &[]) {
+            Ok(row) => row.get::<_, i64>(0).unsigned_abs(),
+            // The first run makes the table.
+            Err(_) if first.is_none() => 0,
+            Err(error) => return Err(super::whole(&error)),
+        };
         if stored > 0 {
             first.get_or_insert((Instant::now(), stored));
         }

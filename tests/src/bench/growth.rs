@@ -69,7 +69,7 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
     }
     let mut client = postgres.connect()?;
     let analyze = "ANALYZE coinflow.orderbook";
-    client.batch_execute(analyze).map_err(|error| error.to_string())?;
+    client.batch_execute(analyze).map_err(|error| super::whole(&error))?;
     for (query, runs) in [
         ("SELECT * FROM coinflow.latest", &mut latest),
         (
@@ -78,10 +78,10 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
             &mut last_hour,
         ),
     ] {
-        client.query(query, &[]).map_err(|error| error.to_string())?;
+        client.query(query, &[]).map_err(|error| super::whole(&error))?;
         for _ in 0..TIMES {
             let began = Instant::now();
-            client.query(query, &[]).map_err(|error| error.to_string())?;
+            client.query(query, &[]).map_err(|error| super::whole(&error))?;
             runs.ours.push(began.elapsed().as_secs_f64() * 1000.0);
         }
     }
@@ -126,7 +126,7 @@ fn fill_table(postgres: &Postgres, client: &mut Client, there: u64, wanted: u64,
              'CREATE TABLE IF NOT EXISTS coinflow.orderbook_%s PARTITION OF coinflow.orderbook FOR VALUES FROM (%L) TO (%L)', \
              to_char(d, 'YYYYMMDD'), d::text || ' 00:00:00+00', (d + 1)::text || ' 00:00:00+00'); END $$"
         );
-        client.batch_execute(&make).map_err(|error| error.to_string())?;
+        client.batch_execute(&make).map_err(|error| super::whole(&error))?;
     }
     let insert = format!(
         "INSERT INTO coinflow.orderbook (exchange, market, received_at, producer_run, producer_sequence, ask_price, \
@@ -141,12 +141,12 @@ fn fill_table(postgres: &Postgres, client: &mut Client, there: u64, wanted: u64,
                 LATERAL (SELECT array_agg((n * l % 100000000)::numeric / 100000000) AS q \
                            FROM generate_series(1, {LEVELS}) AS l) AS q"
     );
-    client.batch_execute(&insert).map_err(|error| error.to_string())?;
+    client.batch_execute(&insert).map_err(|error| super::whole(&error))?;
     let known = format!(
         "INSERT INTO coinflow.market (exchange, market) SELECT 'bithumb', 'KRW-T' || lpad(n::text, 4, '0') \
          FROM generate_series(0, {markets} - 1) AS n ON CONFLICT DO NOTHING"
     );
-    client.batch_execute(&known).map_err(|error| error.to_string())?;
+    client.batch_execute(&known).map_err(|error| super::whole(&error))?;
     let mut admin = postgres.connect_as("postgres", "coinflow")?;
-    admin.batch_execute("CHECKPOINT").map_err(|error| error.to_string())
+    admin.batch_execute("CHECKPOINT").map_err(|error| super::whole(&error))
 }

@@ -109,7 +109,7 @@ fn coinflow(
     stop(consumerd)?;
     let query = "SELECT kafka_partition, kafka_offset, (extract(epoch FROM received_at) * 1000000)::bigint \
                    FROM coinflow.orderbook WHERE received_at >= to_timestamp($1::float8 / 1000000)";
-    let rows = postgres.connect()?.query(query, &[&(began as f64)]).map_err(|error| error.to_string())?;
+    let rows = postgres.connect()?.query(query, &[&(began as f64)]).map_err(|error| super::whole(&error))?;
     let mut late: Vec<f64> = rows
         .iter()
         .filter_map(|row| {
@@ -130,10 +130,10 @@ type Seen = BTreeMap<i32, Vec<(i64, i64)>>;
 fn watch(mut client: Client, is_over: &AtomicBool) -> Result<Seen, String> {
     let statement = client
         .prepare("SELECT kafka_partition, next_offset FROM coinflow.kafka_offset")
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| super::whole(&error))?;
     let mut seen = Seen::new();
     while !is_over.load(Ordering::Relaxed) {
-        let rows = client.query(&statement, &[]).map_err(|error| error.to_string())?;
+        let rows = client.query(&statement, &[]).map_err(|error| super::whole(&error))?;
         let at = now_micros();
         for row in rows {
             let (partition, next): (i32, i64) = (row.get(0), row.get(1));
@@ -158,7 +158,7 @@ fn inserts(postgres: &Postgres, size: Size) -> Result<Vec<f64>, String> {
              $3::text::timestamptz, $3::text::timestamptz, $4::text::uuid, $5, $6::text::numeric[], \
              $7::text::numeric[], $8::text::numeric[], $9::text::numeric[], 'beside', 'beside', 0, 0, $5)",
         )
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| super::whole(&error))?;
     let shape = Shape { books: 0, levels: 30, partitions: 1, markets: u64::from(MARKETS) };
     let (run, step) = (Uuid::now_v7(), INTERVAL / MARKETS);
     let mut late = Vec::new();
@@ -190,7 +190,7 @@ fn inserts(postgres: &Postgres, size: Size) -> Result<Vec<f64>, String> {
                     &arrays[3],
                 ],
             )
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| super::whole(&error))?;
         late.push(started.elapsed().as_secs_f64() * 1000.0);
     }
     late.sort_by(f64::total_cmp);

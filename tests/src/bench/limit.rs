@@ -38,8 +38,8 @@ impl Tuples {
     pub(super) fn of_table(client: &mut Client) -> Result<Tuples, String> {
         let statement = format!("COPY (SELECT {COLUMNS} FROM coinflow.orderbook) TO STDOUT (FORMAT binary)");
         let mut bytes = Vec::new();
-        let mut reader = client.copy_out(&statement).map_err(|error| error.to_string())?;
-        reader.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        let mut reader = client.copy_out(&statement).map_err(|error| super::whole(&error))?;
+        reader.read_to_end(&mut bytes).map_err(|error| super::whole(&error))?;
         let mut ends = Vec::new();
         let mut at = HEADER.len();
         while let Some(end) = tuple_end(&bytes, at) {
@@ -67,21 +67,21 @@ impl Tuples {
         let mut index = 0;
         while index < self.len() {
             let end = self.len().min(index + rows_per_commit);
-            let mut transaction = client.transaction().map_err(|error| error.to_string())?;
-            let mut writer = transaction.copy_in(&statement).map_err(|error| error.to_string())?;
+            let mut transaction = client.transaction().map_err(|error| super::whole(&error))?;
+            let mut writer = transaction.copy_in(&statement).map_err(|error| super::whole(&error))?;
             let mut piece = Vec::with_capacity(PIECE_BYTES + 8192);
             piece.extend(HEADER);
             for row in index..end {
                 piece.extend(self.get(row));
                 if piece.len() >= PIECE_BYTES {
-                    writer.write_all(&piece).map_err(|error| error.to_string())?;
+                    writer.write_all(&piece).map_err(|error| super::whole(&error))?;
                     piece.clear();
                 }
             }
             piece.extend(TRAILER);
-            writer.write_all(&piece).map_err(|error| error.to_string())?;
-            writer.finish().map_err(|error| error.to_string())?;
-            transaction.commit().map_err(|error| error.to_string())?;
+            writer.write_all(&piece).map_err(|error| super::whole(&error))?;
+            writer.finish().map_err(|error| super::whole(&error))?;
+            transaction.commit().map_err(|error| super::whole(&error))?;
             first.get_or_insert((Instant::now(), end));
             index = end;
         }
@@ -148,7 +148,7 @@ struct Borrowed<'a> {
 pub(super) fn decode(values: &[Vec<u8>]) -> Result<f64, String> {
     let before = cpu::of_thread();
     for value in values {
-        let book: Borrowed<'_> = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        let book: Borrowed<'_> = serde_json::from_slice(value).map_err(|error| super::whole(&error))?;
         std::hint::black_box(book);
     }
     Ok((cpu::of_thread() - before).as_secs_f64() / values.len() as f64)

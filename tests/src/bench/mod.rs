@@ -117,6 +117,14 @@ fn said_by(command: &str, arguments: &[&str]) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or_else(|| "?".to_owned())
 }
 
+/// An error with its causes: PostgreSQL's own words are one.
+fn whole(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", whole(cause)),
+        None => error.to_string(),
+    }
+}
+
 /// PostgreSQL as Debian sets it up, with its fsync.
 fn postgres() -> Result<Postgres, String> {
     Postgres::start_with(&PostgresOptions { durable: true, settings: Vec::new() })

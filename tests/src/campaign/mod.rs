@@ -32,7 +32,7 @@ use report::Report;
 use world::{MARKETS, World, now};
 
 /// After so many rounds `consumerd verify` has its turn, beside the account of each round.
-const VERIFY_EACH: usize = 5;
+const VERIFY_EACH: usize = 10;
 
 #[derive(Clone, Debug)]
 pub struct Options {

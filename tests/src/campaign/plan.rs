@@ -172,10 +172,10 @@ pub(super) fn plan(seed: u64, faults: usize) -> Vec<Round> {
     };
     let (mut rounds, mut round, mut number, mut in_round) = (Vec::new(), Vec::new(), 1, 0);
     while number <= faults {
-        let pause = chance.ms(100..1000);
+        let pause = chance.ms(50..400);
         let first = draw(&mut chance, number, &|_| true).expect("a full bag has one");
         let mut second = None;
-        if first.kind.overlaps() && number < faults && chance.below(3) == 0 {
+        if first.kind.overlaps() && number < faults && chance.below(3) != 0 {
             let fits = |kind: Kind| kind.overlaps() && kind.subject() != first.kind.subject();
             let after = chance.ms(0..1 + first.hold.as_millis() as u64);
             second = draw(&mut chance, number + 1, &fits).map(|fault| (after, fault));

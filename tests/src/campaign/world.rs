@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use super::proxy::{Mode, Proxy};
 use crate::exchange::now_us;
 use crate::servers::{Daemon, ExchangeProcess, Kafka, KafkaOptions, Postgres, PostgresOptions, Program, free_port};
-use crate::wait::wait_until;
 
 pub(super) const TOPIC: &str = "coinflow.orderbook.bithumb";
 pub(super) const PARTITIONS: usize = 4;
@@ -177,9 +176,7 @@ impl World {
 
     /// Waits until every replica is in sync again, so that the next broker may fail.
     pub(super) fn wait_in_sync(&mut self) -> Result<(), String> {
-        let client = self.kafka.client();
-        let is_so = || client.in_sync(TOPIC).unwrap_or(false).then_some(());
-        wait_until(RECOVERY, "all replicas in sync", is_so).and_then(|()| self.go_on())
+        self.kafka.client().wait_in_sync(TOPIC, RECOVERY).and_then(|()| self.go_on())
     }
 
     /// An error if somebody wants it to end, or if a daemon has ended by itself.

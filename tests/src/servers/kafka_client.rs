@@ -165,12 +165,16 @@ impl KafkaClient {
         leader.ok_or_else(|| format!("no partition {partition} of {topic}"))
     }
 
-    /// Whether every partition of a topic has a leader and all its replicas are in sync.
-    pub fn in_sync(&self, topic: &str) -> Result<bool, String> {
-        let metadata = self.consumer("coinflow-tests")?.fetch_metadata(Some(topic), CALL);
-        let metadata = metadata.map_err(|error| format!("{topic}: {error}"))?;
-        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-        Ok(partitions.all(|one| one.leader() >= 0 && one.isr().len() == one.replicas().len()))
+    /// Until every partition of a topic has a leader and all its replicas are in sync.
+    pub fn wait_in_sync(&self, topic: &str, timeout: Duration) -> Result<(), String> {
+        let consumer = self.consumer("coinflow-tests")?;
+        wait_until(timeout, &format!("all replicas of {topic} in sync"), || {
+            let metadata = consumer.fetch_metadata(Some(topic), CALL).ok()?;
+            let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions()).peekable();
+            let is_there = partitions.peek().is_some();
+            let in_sync = partitions.all(|one| one.leader() >= 0 && one.isr().len() == one.replicas().len());
+            (is_there && in_sync).then_some(())
+        })
     }
 
     /// (first, end) of each partition; the end is the offset of the next record.

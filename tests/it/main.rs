@@ -21,6 +21,7 @@ mod exactly_once;
 mod exchanges;
 mod failover;
 mod faults;
+mod fenced;
 mod holes;
 mod hostile;
 mod launchers;

@@ -43,6 +43,8 @@ struct Inner {
     /// What brokers that are reached do not let us do.
     refusal: Option<String>,
     fatal: Option<String>,
+    /// The client has no address left that it could connect to.
+    is_stranded: bool,
     logged: HashMap<String, Instant>,
 }
 
@@ -56,6 +58,7 @@ struct Statistics {
 #[derive(Deserialize)]
 struct Broker {
     state: String,
+    source: String,
 }
 
 /// What the connections to the brokers say.
@@ -68,7 +71,7 @@ enum Connections {
 }
 
 impl Cluster {
-    /// `name` stands in log lines, such as the brokers' addresses.
+    /// `name`: the brokers' addresses, with commas between them.
     pub fn new(name: impl Into<String>) -> Self {
         let inner = Inner {
             state: State::Starting,
@@ -77,6 +80,7 @@ impl Cluster {
             last_error: "no broker has answered".to_owned(),
             refusal: None,
             fatal: None,
+            is_stranded: false,
             logged: HashMap::new(),
         };
         Self { name: name.into(), inner: Mutex::new(inner) }
@@ -102,6 +106,11 @@ impl Cluster {
         self.state() == State::Up
     }
 
+    /// Whether the client had no address left at the last statistics; told once for each.
+    pub(super) fn take_stranded(&self) -> bool {
+        std::mem::take(&mut self.lock().is_stranded)
+    }
+
     /// An error after which the client is of no use any more.
     #[must_use]
     pub fn fatal(&self) -> Option<String> {
@@ -123,6 +132,7 @@ impl Cluster {
     pub fn stats(&self, raw: &[u8]) {
         let Ok(statistics) = serde_json::from_slice::<Statistics>(raw) else { return };
         let connections = connections(statistics.brokers.values().map(|broker| broker.state.as_str()));
+        self.lock().is_stranded = is_stranded(statistics.brokers.values().map(|broker| broker.source.as_str()));
         self.connections(connections, Timestamp::from_system(SystemTime::now()));
     }
 
@@ -208,6 +218,11 @@ fn connections<'a>(states: impl Iterator<Item = &'a str>) -> Connections {
         }
     }
     result
+}
+
+/// The others are librdkafka's own: queues, and the coordinator, which is one of these two as well.
+fn is_stranded<'a>(mut sources: impl Iterator<Item = &'a str>) -> bool {
+    !sources.any(|source| matches!(source, "configured" | "learned"))
 }
 
 /// librdkafka puts addresses before and statistics behind the reason.
@@ -310,6 +325,23 @@ mod tests {
         ] {
             assert_eq!(connections(states.iter().copied()), expected, "{states:?}");
         }
+    }
+
+    #[test]
+    fn a_client_without_addresses_is_stranded() {
+        let cluster = Cluster::new("localhost:9092");
+        let statistics = |sources: &[&str]| {
+            let broker =
+                |source: &&str| format!(r#""{source}": {{"state": "INIT", "source": "{source}", "nodeid": -1}}"#);
+            let brokers: Vec<String> = sources.iter().map(broker).collect();
+            cluster.stats(format!(r#"{{"brokers": {{ {} }}}}"#, brokers.join(",")).as_bytes());
+            cluster.take_stranded()
+        };
+        assert!(!statistics(&["configured", "internal", "logical"]));
+        assert!(!statistics(&["learned", "logical"]));
+        assert!(statistics(&["internal", "logical"]));
+        assert!(!cluster.take_stranded(), "told once");
+        assert!(statistics(&[]));
     }
 
     #[test]

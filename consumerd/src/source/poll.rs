@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use coinflow_common::daemon::Beat;
-use coinflow_common::kafka::{Cluster, State as ClusterState};
+use coinflow_common::kafka::{Cluster, State as ClusterState, restore_addresses};
 use coinflow_common::orderbook::Timestamp;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -145,6 +145,7 @@ impl Poll {
         }
         if self.overview_at.is_none_or(|at| now.saturating_duration_since(at) >= OVERVIEW_INTERVAL) {
             self.overview_at = Some(now);
+            restore_addresses(self.consumer.client(), &self.cluster);
             self.show();
         }
     }

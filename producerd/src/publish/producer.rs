@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coinflow_common::daemon::Beat;
-use coinflow_common::kafka::Cluster;
+use coinflow_common::kafka::{Cluster, restore_addresses};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -139,6 +139,7 @@ impl Producer {
                 self.outlets.iter().for_each(|outlet| outlet.compare_again());
             }
             was_up = is_up;
+            restore_addresses(self.base.client(), &self.cluster);
             let is_waiting = self.outlets.iter().any(|outlet| outlet.is_waiting());
             self.base.poll(if is_waiting { SHORT_TURN } else { TURN });
             for outlet in &self.outlets {

@@ -135,7 +135,7 @@ impl Bench {
             return;
         }
         if matches!(&row.given, Given::Switch(switches) if switches.to_string().contains("limiter")) {
-            early_in_a_second();
+            next_second();
         }
         let mark = self.control.served(0).expect("books").last().map_or(0, |book| book.sequence);
         let finished = self.dry_run();
@@ -239,12 +239,9 @@ fn plain(text: &str) -> String {
     if scale == 0 { whole.to_owned() } else { format!("{whole}.{}", &fraction[..scale]) }
 }
 
-/// Waits until there is time for a few requests before the exchange's next second begins.
-pub(super) fn early_in_a_second() {
-    let micros = now_us() % 1_000_000;
-    if micros > 300_000 {
-        std::thread::sleep(Duration::from_micros(1_000_000 - micros));
-    }
+/// Waits until the exchange's next second begins: nothing of its limit is used up.
+pub(super) fn next_second() {
+    std::thread::sleep(Duration::from_micros(1_000_000 - now_us() % 1_000_000));
 }
 
 pub(super) fn check_all(venue: Venue, rows: Vec<Row>) {

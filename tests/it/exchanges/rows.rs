@@ -8,7 +8,7 @@ use coinflow_tests::exchange::Venue;
 use coinflow_tests::exchange::api::{Fault, Ghost, Target};
 use serde_json::{Value, json};
 
-use super::bench::{Bench, Given, Row, Then, change, check_all, early_in_a_second, row, side, with};
+use super::bench::{Bench, Given, Row, Then, change, check_all, next_second, row, side, with};
 
 const BTC: &[&str] = &["BTC"];
 const PAIR: &[&str] = &["BTC", "ETH"];
@@ -302,7 +302,7 @@ fn upbit_of_all_markets_and_of_none() {
     std::thread::sleep(Duration::from_millis(5100));
     assert_eq!(bench.dry_run().status.code(), Some(0));
     // UP-16: one refusal is over in the next second.
-    early_in_a_second();
+    next_second();
     assert_eq!((bench.status(path), bench.status(path)), (200, 429));
     std::thread::sleep(Duration::from_millis(1100));
     let finished = bench.dry_run();

@@ -5,9 +5,6 @@ use std::collections::VecDeque;
 use crate::config::Batch;
 use crate::record::{Partition, Record};
 
-/// The queue holds so many full batches: while the writer stores one, the next is being filled.
-const BATCHES: usize = 2;
-
 /// How full the queue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fill {
@@ -40,12 +37,12 @@ impl Queue {
 
     pub(crate) fn fill(&self) -> Fill {
         let Batch { max_books, max_size } = self.batch;
-        let reaches = |batches_halved: usize| {
-            self.records.len() * 2 >= max_books * batches_halved || self.bytes * 2 >= max_size * batches_halved
-        };
+        // It holds one batch: that is filled while the writer stores the one before it.
+        let reaches =
+            |halves: usize| self.records.len() * 2 >= max_books * halves || self.bytes * 2 >= max_size * halves;
         match () {
-            () if reaches(BATCHES * 2) => Fill::Full,
-            () if reaches(BATCHES) => Fill::Some,
+            () if reaches(2) => Fill::Full,
+            () if reaches(1) => Fill::Some,
             () => Fill::Low,
         }
     }
@@ -122,7 +119,7 @@ mod tests {
 
     #[test]
     fn fill_goes_by_number_or_bytes_whichever_is_more() {
-        let mut by_number = queue(2, 1 << 30);
+        let mut by_number = queue(4, 1 << 30);
         let fills: Vec<_> = (0..4)
             .map(|offset| {
                 by_number.push(record(0, offset, 1));

@@ -36,15 +36,19 @@ const FIXED: [(&str, &str); 6] = [
     ("enable.partition.eof", "false"),
 ];
 
+const FETCH_BYTES: &str = "fetch.message.max.bytes";
+
 /// Unless the file says otherwise.
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 10] = [
     // A member that was killed is replaced after so long.
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "2000"),
     ("max.poll.interval.ms", "120000"),
     // Topics and partitions that appear are found this soon.
     ("topic.metadata.refresh.interval.ms", "3000"),
-    ("queued.max.messages.kbytes", "8192"),
+    // A fetch brings so much of each partition, still compressed: it is what this queue is exceeded by, several times over.
+    (FETCH_BYTES, "262144"),
+    ("queued.max.messages.kbytes", "4096"),
     ("queued.min.messages", "10000"),
     // How long fetching pauses when that much has been fetched.
     ("fetch.queue.backoff.ms", "20"),
@@ -71,7 +75,9 @@ impl Link {
     pub(crate) fn new(source: &Source, batch: Batch, host: &str) -> Result<Self, String> {
         let mut config = client_config(&source.cluster, &format!("consumerd-{host}"))?;
         for (name, value) in DEFAULTS {
-            if config.get(name).is_none() {
+            // The one that has another name, which the file may use.
+            let other_name = if name == FETCH_BYTES { "max.partition.fetch.bytes" } else { name };
+            if config.get(name).or(config.get(other_name)).is_none() {
                 config.set(name, value);
             }
         }

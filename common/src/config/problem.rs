@@ -5,6 +5,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// So many problems of a file are listed, and as many warnings: who reads them corrects the first ones first.
+const LISTED_MAX: usize = 100;
+
 /// One problem, or one warning. Displays as `file:line:column: key: message`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -88,6 +91,8 @@ pub(super) struct Sink<'a> {
     /// A place, and how many characters of its line stand before it.
     counted: Cell<(usize, usize)>,
     noted: RefCell<Vec<(usize, Problem)>>,
+    /// How many problems, and warnings, there are, listed or not.
+    seen: [Cell<usize>; 2],
 }
 
 impl<'a> Sink<'a> {
@@ -99,6 +104,7 @@ impl<'a> Sink<'a> {
             lines: [0].into_iter().chain(newlines).collect(),
             counted: Cell::default(),
             noted: RefCell::default(),
+            seen: Default::default(),
         }
     }
 
@@ -111,6 +117,11 @@ impl<'a> Sink<'a> {
     }
 
     fn note(&self, span: Option<Range<usize>>, key: &str, message: String, warning: bool) {
+        let seen = &self.seen[usize::from(warning)];
+        seen.set(seen.get() + 1);
+        if seen.get() > LISTED_MAX {
+            return;
+        }
         let at = span.map(|span| span.start);
         let problem = Problem {
             file: self.file.to_owned(),
@@ -142,7 +153,15 @@ impl<'a> Sink<'a> {
     pub(super) fn finish(self) -> (Problems, Problems) {
         let mut noted = self.noted.into_inner();
         noted.sort_by_key(|(at, _)| *at);
-        let (warnings, problems) = noted.into_iter().map(|(_, problem)| problem).partition(|problem| problem.warning);
+        let (mut warnings, mut problems): (Vec<_>, Vec<_>) =
+            noted.into_iter().map(|(_, problem)| problem).partition(|problem| problem.warning);
+        for (listed, seen, warning) in [(&mut problems, &self.seen[0], false), (&mut warnings, &self.seen[1], true)] {
+            let more = seen.get() - listed.len();
+            if more > 0 {
+                let message = format!("and {more} more like these");
+                listed.push(Problem { file: self.file.to_owned(), place: None, key: String::new(), message, warning });
+            }
+        }
         (Problems(problems), Problems(warnings))
     }
 }

@@ -111,6 +111,22 @@ fn text_that_is_not_toml_is_refused_with_its_place() {
 }
 
 #[test]
+fn the_first_hundred_problems_are_listed() {
+    for more in [0, 1, 900] {
+        let unknown: String = (0..100 + more).map(|number| format!("k{number} = 1\n")).collect();
+        let lines = read(&format!("name = \"x\"\n{unknown}")).expect_err("unknown keys");
+        let last = lines.lines().last().unwrap_or_default();
+        let told = if more > 0 {
+            format!("f.toml: and {more} more like these")
+        } else {
+            "f.toml:101:1: k99: unknown key".to_owned()
+        };
+        assert!(last.starts_with(&told), "{last}");
+        assert_eq!(lines.lines().count(), 100 + more.min(1));
+    }
+}
+
+#[test]
 fn warnings_are_no_reason_to_refuse() {
     let loaded = parse(Path::new("f.toml"), "name = \"x\"", |root| {
         root.warning("name", "is a strange name");

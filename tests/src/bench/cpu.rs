@@ -36,11 +36,11 @@ pub(super) fn of_process(pid: u32) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64((user + system) as f64 / per_second as f64))
 }
 
-/// The most memory that a running process has ever had resident, in MiB.
-pub(super) fn peak_mib(pid: u32) -> Result<f64, String> {
+/// The most memory that a running process has ever had resident, in MB.
+pub(super) fn peak_mb(pid: u32) -> Result<f64, String> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
-    kib.map(|kib| kib / 1024.0).ok_or_else(|| format!("no VmHWM in {path}"))
+    kib.map(|kib| kib * 1024.0 / 1e6).ok_or_else(|| format!("no VmHWM in {path}"))
 }

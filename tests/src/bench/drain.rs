@@ -20,7 +20,7 @@ const EMPTIED: Duration = Duration::from_secs(300);
 pub(super) struct Drained {
     pub(super) books_per_second: f64,
     pub(super) cpu_per_book: f64,
-    peak_mib: f64,
+    peak_mb: f64,
     books_per_commit: usize,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
         speed.limit.push(copied.rows_per_second);
         cost.ours.push(ours.cpu_per_book * 1e6);
         cost.limit.push((kcat + copied.cpu_per_row + decode) * 1e6);
-        memory.ours.push(ours.peak_mib);
+        memory.ours.push(ours.peak_mb);
         parts = [kcat, copied.cpu_per_row, decode].map(|seconds| seconds * 1e6);
     }
     let [kcat, copy, decode] = parts;
@@ -100,7 +100,7 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
         Figure {
             part: "memory",
             what: "peak of consumerd under drain",
-            unit: "MiB",
+            unit: "MB",
             beside: "",
             runs: memory,
             goal: Goal::AtMost(40.0),
@@ -149,13 +149,13 @@ pub(super) fn drain(consumerd: &mut Daemon, client: &mut Client, books: u64) -> 
         std::thread::sleep(LOOK);
     };
     let (began, before) = first.ok_or("nothing was stored")?;
-    let (cpu, peak_mib) = (cpu::of_process(pid)?, cpu::peak_mib(pid)?);
+    let (cpu, peak_mb) = (cpu::of_process(pid)?, cpu::peak_mb(pid)?);
     stop(consumerd)?;
     let batches = summary(consumerd, "batches")?.max(1);
     Ok(Drained {
         books_per_second: (books - before) as f64 / (ended - began).as_secs_f64(),
         cpu_per_book: cpu.as_secs_f64() / books as f64,
-        peak_mib,
+        peak_mb,
         books_per_commit: (books / batches) as usize,
     })
 }

@@ -71,7 +71,7 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
     let memory = |what, runs, goal| Figure {
         part: "memory",
         what,
-        unit: "MiB",
+        unit: "MB",
         beside: "",
         runs,
         goal: Goal::AtMost(goal),
@@ -85,7 +85,7 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
     ])
 }
 
-/// Latencies of all books after the warm-up in ms, sorted, and both daemons' peak memory in MiB.
+/// Latencies of all books after the warm-up in ms, sorted, and both daemons' peak memory in MB.
 fn coinflow(
     kafka: &Kafka,
     postgres: &Postgres,
@@ -98,28 +98,35 @@ fn coinflow(
     let producer = polling.start()?;
     let began = now_micros();
     let is_over = AtomicBool::new(false);
-    let seen = std::thread::scope(|scope| {
+    let (seen, until) = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(postgres.connect()?, &is_over));
         std::thread::sleep(Duration::from_secs(size.seconds));
+        let until = now_micros();
+        // For the last ones.
+        std::thread::sleep(Duration::from_secs(1));
         is_over.store(true, Ordering::Relaxed);
-        watcher.join().unwrap_or_else(|_| Err("the watcher panicked".to_owned()))
+        let seen = watcher.join().unwrap_or_else(|_| Err("the watcher panicked".to_owned()));
+        seen.map(|seen| (seen, until))
     })?;
-    let memory = [cpu::peak_mib(producer)?, cpu::peak_mib(consumerd.pid()?)?];
+    let memory = [cpu::peak_mb(producer)?, cpu::peak_mb(consumerd.pid()?)?];
     stop(&mut polling.producerd)?;
     stop(consumerd)?;
     let query = "SELECT kafka_partition, kafka_offset, (extract(epoch FROM received_at) * 1000000)::bigint \
-                   FROM coinflow.orderbook WHERE received_at >= to_timestamp($1::float8 / 1000000)";
-    let rows = postgres.connect()?.query(query, &[&(began as f64)]).map_err(|error| super::whole(&error))?;
+                   FROM coinflow.orderbook WHERE kafka_source = 'main' AND received_at >= to_timestamp($1::float8 / 1000000) \
+                    AND received_at < to_timestamp($2::float8 / 1000000)";
+    let rows = postgres.connect()?.query(query, &[&(began as f64), &(until as f64)]);
     let mut late: Vec<f64> = rows
+        .map_err(|error| super::whole(&error))?
         .iter()
-        .filter_map(|row| {
+        .map(|row| {
             let (partition, offset, received): (i32, i64, i64) = (row.get(0), row.get(1), row.get(2));
-            let looks = seen.get(&partition)?;
-            let (_, at) = looks.get(looks.partition_point(|(next, _)| *next <= offset))?;
-            Some((at - received) as f64 / 1000.0)
+            let looks = seen.get(&partition).map_or(&[][..], Vec::as_slice);
+            let look = looks.get(looks.partition_point(|(next, _)| *next <= offset));
+            look.map_or(f64::INFINITY, |(_, at)| (at - received) as f64 / 1000.0)
         })
         .collect();
     late.sort_by(f64::total_cmp);
+    super::at_full_rate(late.len() as u64, u64::from(MARKETS) * size.seconds, "books")?;
     Ok((late, memory))
 }
 
@@ -147,7 +154,7 @@ fn watch(mut client: Client, is_over: &AtomicBool) -> Result<Seen, String> {
     Ok(seen)
 }
 
-/// How long an INSERT with its COMMIT takes for each book, at the same rate into the same table, in ms, sorted.
+/// How long after it was due each book is committed by an INSERT of its own, at the same rate into the same table, in ms, sorted.
 fn inserts(postgres: &Postgres, size: Size) -> Result<Vec<f64>, String> {
     let mut client = postgres.connect()?;
     let statement = client
@@ -174,7 +181,6 @@ fn inserts(postgres: &Postgres, size: Size) -> Result<Vec<f64>, String> {
         let quantity = |level: &Level| level.quantity.to_string();
         let arrays =
             [side(&book.asks, price), side(&book.asks, quantity), side(&book.bids, price), side(&book.bids, quantity)];
-        let started = Instant::now();
         client
             .execute(
                 &statement,
@@ -191,7 +197,8 @@ fn inserts(postgres: &Postgres, size: Size) -> Result<Vec<f64>, String> {
                 ],
             )
             .map_err(|error| super::whole(&error))?;
-        late.push(started.elapsed().as_secs_f64() * 1000.0);
+        // What an earlier one has held up is late, too.
+        late.push((began + step * index).elapsed().as_secs_f64() * 1000.0);
     }
     late.sort_by(f64::total_cmp);
     Ok(late)

@@ -168,8 +168,8 @@ pub(super) fn sleeper(step: Duration, number: u32) -> Vec<f64> {
     late
 }
 
-/// CPU seconds per request of a loop that asks and reads, and parses nothing.
-pub(super) fn requests(url: &str, number: u32) -> Result<f64, String> {
+/// CPU seconds per request of a loop that asks and reads, and parses nothing; one request each `step`.
+pub(super) fn requests(url: &str, step: Duration, number: u32) -> Result<f64, String> {
     let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build();
     let agent = ureq::Agent::from(config);
     let get = || -> Result<Vec<u8>, String> {
@@ -179,8 +179,9 @@ pub(super) fn requests(url: &str, number: u32) -> Result<f64, String> {
     for _ in 0..100 {
         get()?;
     }
-    let before = cpu::of_thread();
-    for _ in 0..number {
+    let (before, began) = (cpu::of_thread(), Instant::now());
+    for index in 0..number {
+        std::thread::sleep((began + step * index).saturating_duration_since(Instant::now()));
         std::hint::black_box(get()?);
     }
     Ok((cpu::of_thread() - before).as_secs_f64() / f64::from(number))

@@ -92,7 +92,7 @@ pub(super) struct Circumstances {
 }
 
 /// Medians with the least and the most in brackets.
-pub(super) fn table(circumstances: &Circumstances, figures: &[Figure]) -> String {
+pub(super) fn table(circumstances: &Circumstances, figures: &[Figure], failed: &[String]) -> String {
     let Circumstances { date, commit, cores, load_before, runs, is_quick } = circumstances;
     let quick = if *is_quick { " **Quick: shorter runs, fewer of them.**" } else { "" };
     let mut text = format!(
@@ -101,14 +101,17 @@ pub(super) fn table(circumstances: &Circumstances, figures: &[Figure]) -> String
          | part | measures | coinflow | beside it | judged | goal | verdict | aside |\n|---|---|---|---|---|---|---|---|\n"
     );
     figures.iter().for_each(|figure| text += &figure.line());
+    if !failed.is_empty() {
+        text += &format!("\nWithout figures: {}\n", failed.join("; "));
+    }
     text
 }
 
-pub(super) fn json(circumstances: &Circumstances, figures: &[Figure]) -> Value {
+pub(super) fn json(circumstances: &Circumstances, figures: &[Figure], failed: &[String]) -> Value {
     let Circumstances { date, commit, cores, load_before, runs, is_quick } = circumstances;
     json!({
         "date": date, "commit": commit, "cores": cores, "load_before": load_before, "runs": runs, "quick": is_quick,
-        "figures": figures.iter().map(Figure::json).collect::<Vec<_>>(),
+        "figures": figures.iter().map(Figure::json).collect::<Vec<_>>(), "failed": failed,
     })
 }
 

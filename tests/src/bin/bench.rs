@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, value_parser};
-use coinflow_tests::bench::{self, Options, PARTS};
+use coinflow_tests::bench::{self, Options, Outcome, PARTS};
 
 #[expect(clippy::print_stderr, clippy::print_stdout, reason = "a program that prints a table")]
 fn main() -> ExitCode {
     match bench::run(&arguments()) {
-        Ok(table) => {
+        Ok(Outcome { table, failed }) => {
             print!("{table}");
-            ExitCode::SUCCESS
+            if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("bench: {error}");
@@ -25,7 +25,7 @@ fn arguments() -> Options {
     let file = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help)
     };
-    let parts: Vec<String> = PARTS.iter().map(|(name, what)| format!("  {name:<9} {what}")).collect();
+    let parts: Vec<String> = PARTS.iter().map(|(name, what)| format!("  {name:<11} {what}")).collect();
     let matches = Command::new("bench")
         .about("What coinflow takes, beside what the same work takes at least")
         .after_help(format!("Parts:\n{}", parts.join("\n")))

@@ -7,7 +7,7 @@ const INPUTS: u64 = 3000;
 /// No input is larger.
 const BYTES_MAX: usize = 64 << 10;
 /// What any of them may take of a thread's time; more of it where nothing is optimised.
-const TIME_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 10 });
+pub const TIME_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 10 });
 /// So much of an input is shown.
 const SHOWN_BYTES_MAX: usize = 400;
 /// What tends to hurt.
@@ -38,7 +38,15 @@ const PIECES: [&[u8]; 20] = [
 ///
 /// # Panics
 /// When a call panics, or takes a thread longer than it may; the message has the input.
-pub fn mutate(name: &str, seeds: &[&[u8]], mut check: impl FnMut(&[u8])) {
+pub fn mutate(name: &str, seeds: &[&[u8]], check: impl FnMut(&[u8])) {
+    mutate_within(TIME_MAX, name, seeds, check);
+}
+
+/// As [`mutate`], where a call may take so long.
+///
+/// # Panics
+/// As [`mutate`].
+pub fn mutate_within(time_max: Duration, name: &str, seeds: &[&[u8]], mut check: impl FnMut(&[u8])) {
     let count = std::env::var("COINFLOW_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(INPUTS);
     // Any odd number will do; another name, another row of inputs.
     let mut random = Random(name.bytes().fold(0x9e37_79b9_7f4a_7c15, |sum, byte| sum.rotate_left(9) ^ u64::from(byte)));
@@ -50,7 +58,7 @@ pub fn mutate(name: &str, seeds: &[&[u8]], mut check: impl FnMut(&[u8])) {
         input.truncate(BYTES_MAX);
         let took = shortest(|| check(&input));
         let shown = String::from_utf8_lossy(&input[..input.len().min(SHOWN_BYTES_MAX)]);
-        assert!(took <= TIME_MAX, "{name}: input {number} of {} bytes took {took:?}: {shown}", input.len());
+        assert!(took <= time_max, "{name}: input {number} of {} bytes took {took:?}: {shown}", input.len());
     }
 }
 

@@ -95,6 +95,18 @@ pub(super) struct Sink<'a> {
     seen: [Cell<usize>; 2],
 }
 
+/// A quoted key of TOML may hold any character.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char.is_control() {
+            true => printable.extend(char.escape_default()),
+            false => printable.push(char),
+        }
+    }
+    printable
+}
+
 impl<'a> Sink<'a> {
     pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
         let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
@@ -126,8 +138,8 @@ impl<'a> Sink<'a> {
         let problem = Problem {
             file: self.file.to_owned(),
             place: at.map(|at| self.place(at)),
-            key: key.to_owned(),
-            message,
+            key: printable(key),
+            message: printable(&message),
             warning,
         };
         self.noted.borrow_mut().push((at.unwrap_or(0), problem));

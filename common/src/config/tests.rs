@@ -111,6 +111,13 @@ fn text_that_is_not_toml_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_problem_is_one_line_whatever_the_key() {
+    let lines = read("name = \"x\"\n\"a\\n\\u0000b\" = 1").expect_err("an unknown key");
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert!(lines.starts_with(r"f.toml:2:1: a\n\u{0}b: unknown key"), "{lines}");
+}
+
+#[test]
 fn the_first_hundred_problems_are_listed() {
     for more in [0, 1, 900] {
         let unknown: String = (0..100 + more).map(|number| format!("k{number} = 1\n")).collect();

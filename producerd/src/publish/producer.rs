@@ -18,8 +18,8 @@ use super::flow::WINDOW_BYTES;
 use super::guard::{Guard, Seen};
 use super::outlet::{Outlet, Ticket};
 
-/// Small, for fresh books are worth more than big batches.
-const LINGER_MS: &str = "5";
+/// A book waits for no other: at the rates that exchanges allow, hardly two of a partition come within some milliseconds.
+const LINGER_MS: &str = "0";
 const COMPRESSION: &str = "lz4";
 /// A topic that somebody else made may take less than we would, and refuses a batch as a whole.
 const BATCH_BYTES_MAX: u64 = 256 << 10;

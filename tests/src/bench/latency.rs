@@ -111,12 +111,15 @@ fn coinflow(
     let memory = [cpu::peak_mb(producer)?, cpu::peak_mb(consumerd.pid()?)?];
     stop(&mut polling.producerd)?;
     stop(consumerd)?;
-    let query = "SELECT kafka_partition, kafka_offset, (extract(epoch FROM received_at) * 1000000)::bigint \
-                   FROM coinflow.orderbook WHERE kafka_source = 'main' AND received_at >= to_timestamp($1::float8 / 1000000) \
+    // A row is stamped with the begin of its transaction.
+    let query = "SELECT kafka_partition, kafka_offset, (extract(epoch FROM received_at) * 1000000)::bigint, \
+                        (extract(epoch FROM stored_at - received_at) * 1000)::float8 FROM coinflow.orderbook WHERE kafka_source = 'main' AND received_at >= to_timestamp($1::float8 / 1000000) \
                     AND received_at < to_timestamp($2::float8 / 1000000)";
     let rows = postgres.connect()?.query(query, &[&(began as f64), &(until as f64)]);
+    let rows = rows.map_err(|error| super::whole(&error))?;
+    let mut begun: Vec<f64> = rows.iter().map(|row| row.get(3)).collect();
+    begun.sort_by(f64::total_cmp);
     let mut late: Vec<f64> = rows
-        .map_err(|error| super::whole(&error))?
         .iter()
         .map(|row| {
             let (partition, offset, received): (i32, i64, i64) = (row.get(0), row.get(1), row.get(2));
@@ -127,6 +130,7 @@ fn coinflow(
         .collect();
     late.sort_by(f64::total_cmp);
     super::at_full_rate(late.len() as u64, u64::from(MARKETS) * size.seconds, "books")?;
+    progress(&format!("received to BEGIN p50 {:.2} p99 {:.2} ms", percentile(&begun, 50), percentile(&begun, 99)));
     Ok((late, memory))
 }
 

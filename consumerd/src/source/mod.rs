@@ -36,14 +36,16 @@ const FIXED: [(&str, &str); 6] = [
     ("enable.partition.eof", "false"),
 ];
 
+/// So long a rebalance waits for members that are gone when the coordinator has lost sight of them: after all brokers had died
+/// at once, a group was seen to stand still for all of it. Our members are polled many times a second, whatever happens.
+const MAX_POLL_MS: u32 = 45_000;
 const FETCH_BYTES: &str = "fetch.message.max.bytes";
 
 /// Unless the file says otherwise.
-const DEFAULTS: [(&str, &str); 10] = [
+const DEFAULTS: [(&str, &str); 9] = [
     // A member that was killed is replaced after so long.
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "2000"),
-    ("max.poll.interval.ms", "120000"),
     // Topics and partitions that appear are found this soon.
     ("topic.metadata.refresh.interval.ms", "3000"),
     // A fetch brings so much of each partition, still compressed: it is what this queue is exceeded by, several times over.
@@ -80,6 +82,11 @@ impl Link {
             if config.get(name).or(config.get(other_name)).is_none() {
                 config.set(name, value);
             }
+        }
+        if config.get("max.poll.interval.ms").is_none() {
+            // Kafka wants it no shorter than the session, which the file may have made long.
+            let session = config.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(0);
+            config.set("max.poll.interval.ms", session.max(MAX_POLL_MS).to_string());
         }
         for (name, value) in FIXED {
             config.set(name, value);

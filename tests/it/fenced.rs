@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use coinflow_tests::servers::{Daemon, KafkaOptions, KafkaProxy, free_port};
+use coinflow_tests::servers::{KafkaOptions, KafkaProxy, free_port};
 use coinflow_tests::wait::wait_until;
 
 use crate::rig::{LATER, Rig};
-
-const TOLD: &str = "kafka named no broker, asking those of the configuration again";
 
 /// It answers that there are topics and no brokers. librdkafka 2.12 then throws away every address that it has.
 #[test]
@@ -38,13 +36,6 @@ fn the_only_broker_is_found_again_after_it_has_named_none() {
         proxy.names_none(false);
         rig.wait_rows(before + 40, LATER);
     }
-    let told = |daemon: &Daemon| daemon.stderr().all().iter().filter(|line| line.contains(TOLD)).count();
-    show!(
-        "asked those of the configuration: producerd {}, consumerd {} times",
-        told(&rig.producerd),
-        told(&rig.consumerd)
-    );
-
     let summary = rig.stop_producerd();
     assert_eq!((summary["books_dropped"], summary["books_in_flight"]), (0, 0), "{summary:?}\n{}", rig.logs());
     let accepted = i64::try_from(summary["books_accepted"]).expect("a few");

@@ -15,6 +15,8 @@ use crate::orderbook::Timestamp;
 const SILENT_STATISTICS_MAX: u32 = 2;
 /// librdkafka repeats itself; a line of one kind is passed on at most once in this time, else at debug level.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);
+/// So many statistics lie between two attempts to give an unconnected client its addresses again, at most.
+const RESTORE_EVERY: u32 = 32;
 
 /// Whether the cluster can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,9 @@ struct Inner {
     /// What brokers that are reached do not let us do.
     refusal: Option<String>,
     fatal: Option<String>,
-    /// The client has no address left that it could connect to.
+    /// So many statistics in a row had no broker that is both an address of the cluster and connected.
+    unconnected: u32,
+    /// The client may have no address left that it could connect to.
     is_stranded: bool,
     logged: HashMap<String, Instant>,
 }
@@ -80,6 +84,7 @@ impl Cluster {
             last_error: "no broker has answered".to_owned(),
             refusal: None,
             fatal: None,
+            unconnected: 0,
             is_stranded: false,
             logged: HashMap::new(),
         };
@@ -106,7 +111,7 @@ impl Cluster {
         self.state() == State::Up
     }
 
-    /// Whether the client had no address left at the last statistics; told once for each.
+    /// Whether the client may have had no address left at the last statistics; told once for each.
     pub(super) fn take_stranded(&self) -> bool {
         std::mem::take(&mut self.lock().is_stranded)
     }
@@ -132,7 +137,7 @@ impl Cluster {
     pub fn stats(&self, raw: &[u8]) {
         let Ok(statistics) = serde_json::from_slice::<Statistics>(raw) else { return };
         let connections = connections(statistics.brokers.values().map(|broker| broker.state.as_str()));
-        self.lock().is_stranded = is_stranded(statistics.brokers.values().map(|broker| broker.source.as_str()));
+        self.lock().observe_addresses(&statistics);
         self.connections(connections, Timestamp::from_system(SystemTime::now()));
     }
 
@@ -212,7 +217,7 @@ fn connections<'a>(states: impl Iterator<Item = &'a str>) -> Connections {
     let mut result = Connections::Idle;
     for state in states {
         match state {
-            "UP" | "UPDATE" => return Connections::Some,
+            state if is_connected(state) => return Connections::Some,
             "INIT" => {}
             _ => result = Connections::None,
         }
@@ -220,9 +225,8 @@ fn connections<'a>(states: impl Iterator<Item = &'a str>) -> Connections {
     result
 }
 
-/// The others are librdkafka's own: queues, and the coordinator, which is one of these two as well.
-fn is_stranded<'a>(mut sources: impl Iterator<Item = &'a str>) -> bool {
-    !sources.any(|source| matches!(source, "configured" | "learned"))
+fn is_connected(state: &str) -> bool {
+    matches!(state, "UP" | "UPDATE")
 }
 
 /// librdkafka puts addresses before and statistics behind the reason.
@@ -248,6 +252,29 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// A client whose addresses are all gone is stranded. One that only is not connected may be: librdkafka still lists a broker
+    /// that it has given up for as long as anything refers to it, as if it were one that does not answer.
+    fn observe_addresses(&mut self, statistics: &Statistics) {
+        // The others are librdkafka's own: queues, and the coordinator, which is one of these two as well.
+        let mut addresses = statistics
+            .brokers
+            .values()
+            .filter(|broker| matches!(broker.source.as_str(), "configured" | "learned"))
+            .peekable();
+        let has_none = addresses.peek().is_none();
+        if addresses.any(|broker| is_connected(&broker.state)) {
+            self.unconnected = 0;
+        } else {
+            self.unconnected = self.unconnected.saturating_add(1);
+        }
+        let is_due = match self.unconnected {
+            0 | 1 => false,
+            few @ ..RESTORE_EVERY => few.is_power_of_two(),
+            many => many % RESTORE_EVERY == 0,
+        };
+        self.is_stranded = has_none || is_due;
     }
 
     /// Our own lines tell about connections, once per change; librdkafka's tell about each try.
@@ -327,21 +354,34 @@ mod tests {
         }
     }
 
+    /// Whether the client counts as stranded after statistics with brokers of these sources and states.
+    fn stranded_after(cluster: &Cluster, brokers: &[(&str, &str)]) -> bool {
+        let broker = |(source, state): &(&str, &str)| {
+            format!(r#""{source}": {{"state": "{state}", "source": "{source}", "nodeid": -1}}"#)
+        };
+        let brokers: Vec<String> = brokers.iter().map(broker).collect();
+        cluster.stats(format!(r#"{{"brokers": {{ {} }}}}"#, brokers.join(",")).as_bytes());
+        cluster.take_stranded()
+    }
+
     #[test]
     fn a_client_without_addresses_is_stranded() {
         let cluster = Cluster::new("localhost:9092");
-        let statistics = |sources: &[&str]| {
-            let broker =
-                |source: &&str| format!(r#""{source}": {{"state": "INIT", "source": "{source}", "nodeid": -1}}"#);
-            let brokers: Vec<String> = sources.iter().map(broker).collect();
-            cluster.stats(format!(r#"{{"brokers": {{ {} }}}}"#, brokers.join(",")).as_bytes());
-            cluster.take_stranded()
-        };
-        assert!(!statistics(&["configured", "internal", "logical"]));
-        assert!(!statistics(&["learned", "logical"]));
-        assert!(statistics(&["internal", "logical"]));
+        assert!(!stranded_after(&cluster, &[("configured", "INIT"), ("internal", "UP"), ("logical", "UP")]));
+        assert!(!stranded_after(&cluster, &[("learned", "UP"), ("logical", "INIT")]));
+        assert!(stranded_after(&cluster, &[("internal", "UP"), ("logical", "INIT")]));
         assert!(!cluster.take_stranded(), "told once");
-        assert!(statistics(&[]));
+        assert!(stranded_after(&cluster, &[]));
+    }
+
+    #[test]
+    fn a_client_that_stays_unconnected_may_be_stranded() {
+        let cluster = Cluster::new("localhost:9092");
+        let away = [("learned", "TRY_CONNECT"), ("logical", "UP")];
+        let due = |_: &u32| stranded_after(&cluster, &away);
+        assert_eq!((1..=100).filter(due).collect::<Vec<u32>>(), [2, 4, 8, 16, 32, 64, 96]);
+        assert!(!stranded_after(&cluster, &[("configured", "DOWN"), ("learned", "UP")]));
+        assert_eq!((1..=5).filter(due).collect::<Vec<u32>>(), [2, 4]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod books;
 mod cli;
 mod config;
 mod exchange;
+mod handout;
 mod http;
 mod once;
 mod publish;

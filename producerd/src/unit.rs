@@ -9,13 +9,13 @@ use std::time::{Instant, SystemTime};
 use coinflow_common::config::show_duration;
 use coinflow_common::daemon::{Crew, Progress};
 use coinflow_common::orderbook::{Exchange, Market, Timestamp};
-use crossbeam_channel::{Sender, bounded};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::books::Books;
 use crate::config::ExchangeConfig;
 use crate::exchange::ExchangeError;
+use crate::handout::{Handout, handout};
 use crate::http::{Client, Resolver};
 use crate::publish::Publisher;
 use crate::schedule::{Answer, Diff, Event, PollId, Reason, Schedule};
@@ -34,7 +34,8 @@ pub(crate) struct Unit {
     pub(crate) schedule: Schedule,
     pub(crate) books: Arc<Books>,
     worker: Worker,
-    polls: Option<Sender<crate::schedule::Poll>>,
+    /// None once it has been stopped.
+    handout: Option<Handout>,
     workers: usize,
     workers_max: usize,
     is_want_of_threads_told: bool,
@@ -72,14 +73,14 @@ impl Unit {
         let client = Client::new(&config.base_url, config.timeout, workers_max, resolver);
         let books = Books::new(config.exchange.clone(), run, config.levels as usize, config.skip_unchanged, publisher);
         let books = Arc::new(books);
-        let (polls, received) = bounded(workers_max);
+        let (handout, polls) = handout(workers_max);
         let worker = Worker {
             unit: index,
             api: config.api,
             client,
             timeout: config.timeout,
             books: Arc::clone(&books),
-            polls: received,
+            polls,
             ended,
         };
         Ok(Self {
@@ -91,7 +92,7 @@ impl Unit {
             is_resolved: false,
             books,
             worker,
-            polls: Some(polls),
+            handout: Some(handout),
             workers: 0,
             workers_max,
             is_want_of_threads_told: false,
@@ -171,9 +172,9 @@ impl Unit {
     pub(crate) fn tick(&mut self, crew: &mut Crew, progress: &Progress) {
         for poll in self.schedule.tick(Instant::now()) {
             let started = self.start_worker(crew, progress).and_then(|()| {
-                // The schedule has no more in flight than the channel holds.
-                let sent = self.polls.as_ref().map(|polls| polls.try_send(poll.clone()));
-                if matches!(sent, Some(Ok(()))) { Ok(()) } else { Err(ExchangeError::Aborted) }
+                // The schedule has no more in flight than there is room for.
+                let is_given = self.handout.as_ref().is_some_and(|handout| handout.give(poll.clone()));
+                if is_given { Ok(()) } else { Err(ExchangeError::Aborted) }
             });
             if let Err(error) = started {
                 self.ended(poll.id, poll.ask.failed(error));
@@ -240,7 +241,7 @@ impl Unit {
 
     /// No further poll is handed out; the workers end when theirs have.
     pub(crate) fn stop(&mut self) {
-        self.polls = None;
+        self.handout = None;
     }
 
     /// Interrupts the polls in flight and counts them as failed; no book is accepted any more.

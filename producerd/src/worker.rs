@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use coinflow_common::daemon::Beat;
 use coinflow_common::orderbook::Market;
-use crossbeam_channel::Receiver;
 use tokio::sync::mpsc;
 
 use crate::books::{Books, Received};
 use crate::exchange::{Api, BookResult, ExchangeError, RateHint};
+use crate::handout::Polls;
 use crate::http::{Client, Fetched};
-use crate::schedule::{Answer, Ask, Poll, PollId};
+use crate::schedule::{Answer, Ask, PollId};
 
 /// What came of a poll of one exchange.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Worker {
     pub(crate) client: Client,
     pub(crate) timeout: Duration,
     pub(crate) books: Arc<Books>,
-    pub(crate) polls: Receiver<Poll>,
+    pub(crate) polls: Polls,
     pub(crate) ended: mpsc::Sender<Ended>,
 }
 
@@ -39,7 +39,7 @@ impl Worker {
     pub(crate) fn run(&self, beat: &Beat) {
         loop {
             let waiting = beat.waiting("work");
-            let Ok(poll) = self.polls.recv() else { return };
+            let Some(poll) = self.polls.take() else { return };
             drop(waiting);
             let answer = match &poll.ask {
                 Ask::Books(markets) => self.poll(markets, beat),

@@ -8,7 +8,7 @@ impl Schedule {
     /// than needed would go out for ever. It is called when a poll of the group has ended, so that its members are polled
     /// again within their interval.
     pub(super) fn merge(&mut self, id: GroupId) {
-        let Some(group) = self.groups.get(&id) else { return };
+        let Some(group) = self.groups.get(id) else { return };
         let interval = group.grid.interval;
         if !self.sparse.contains(&interval) || !group.is_calm() {
             return;
@@ -25,9 +25,9 @@ impl Schedule {
             return;
         }
         let mut rooms: Vec<Room> = same()
-            .filter(|(other, group)| **other != id && group.is_calm())
+            .filter(|(other, group)| *other != id && group.is_calm())
             .map(|(other, group)| Room {
-                id: *other,
+                id: other,
                 members: self.limits.markets_per_request.saturating_sub(group.members.len()),
                 chars: self.limits.codes_chars_max.saturating_sub(group.codes_chars()),
             })
@@ -35,9 +35,9 @@ impl Schedule {
         let places: Option<Vec<GroupId>> =
             group.members.iter().map(|member| take_place(&mut rooms, codes_chars(&member.market))).collect();
         let Some(places) = places else { return };
-        let members = self.groups.remove(&id).map(|group| group.members).unwrap_or_default();
+        let members = self.groups.remove(id).map(|group| group.members).unwrap_or_default();
         for (member, place) in members.into_iter().zip(places) {
-            if let Some(group) = self.groups.get_mut(&place) {
+            if let Some(group) = self.groups.to_join(place) {
                 group.members.push(member);
             }
         }

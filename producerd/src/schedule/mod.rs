@@ -7,6 +7,7 @@
 mod breaker;
 mod grid;
 mod group;
+mod groups;
 mod limiter;
 mod listing;
 mod merge;
@@ -16,7 +17,7 @@ mod outcome;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,19 +26,17 @@ use coinflow_common::orderbook::Market;
 pub(crate) use self::breaker::Reason;
 use self::breaker::{Breaker, Held};
 use self::group::{Group, Miss, codes_chars};
+use self::groups::{GroupId, Groups};
 use self::limiter::{Free, Limiter};
 use self::listing::Listing;
 pub(crate) use self::model::{Answer, Ask, Counts, Diff, Event, Limits, Poll, PollId, Skipped, Watch};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct GroupId(u64);
 
 /// The schedule of one exchange.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     start: Instant,
     limits: Limits,
-    groups: BTreeMap<GroupId, Group>,
+    groups: Groups,
     in_flight: HashMap<PollId, Flight>,
     limiter: Limiter,
     breaker: Breaker,
@@ -57,8 +56,15 @@ pub(crate) struct Schedule {
 /// What is in flight.
 #[derive(Debug)]
 enum Flight {
-    Books { markets: Arc<[Market]>, since: Instant },
-    List { since: Instant },
+    /// `groups`: those whose poll it is; more than one where a market was moved meanwhile.
+    Books {
+        markets: Arc<[Market]>,
+        groups: Vec<GroupId>,
+        since: Instant,
+    },
+    List {
+        since: Instant,
+    },
 }
 
 impl Flight {
@@ -68,6 +74,10 @@ impl Flight {
             Self::List { .. } => &[],
         }
     }
+
+    fn is_of(&self, group: GroupId) -> bool {
+        matches!(self, Self::Books { groups, .. } if groups.contains(&group))
+    }
 }
 
 impl Schedule {
@@ -76,7 +86,7 @@ impl Schedule {
         Self {
             start,
             limits,
-            groups: BTreeMap::new(),
+            groups: Groups::default(),
             in_flight: HashMap::new(),
             limiter: Limiter::new(limits.requests_per_second, limit, start),
             breaker: Breaker::default(),
@@ -112,11 +122,7 @@ impl Schedule {
         let intervals: HashMap<&Market, Duration> =
             wanted.iter().map(|watch| (&watch.market, watch.interval)).collect();
         let before: HashMap<Market, Duration> = self.intervals().collect();
-        for group in self.groups.values_mut() {
-            let interval = group.grid.interval;
-            group.retain(|market| intervals.get(market) == Some(&interval));
-        }
-        self.groups.retain(|_, group| !group.members.is_empty());
+        self.groups.retain(|market, interval| intervals.get(market) == Some(&interval));
         let mut diff = Diff::default();
         for watch in wanted {
             match before.get(&watch.market) {
@@ -142,24 +148,23 @@ impl Schedule {
     }
 
     fn add(&mut self, watch: &Watch, now: Instant) {
-        let same: Vec<GroupId> =
-            self.groups.iter().filter(|(_, group)| group.grid.interval == watch.interval).map(|(id, _)| *id).collect();
+        let same: Vec<(GroupId, &Group)> =
+            self.groups.iter().filter(|(_, group)| group.grid.interval == watch.interval).collect();
         // A poll of this market may still be in flight from before it was moved or taken out. A group that has nothing
         // to do with that poll is not to wait for it.
         let is_of_market = |flight: &Flight| flight.markets().contains(&watch.market);
         let flying: Vec<PollId> =
             self.in_flight.iter().filter(|(_, flight)| is_of_market(flight)).map(|(id, _)| *id).collect();
         let chars = codes_chars(&watch.market);
-        let has_room = |id: &&GroupId| {
-            let group = &self.groups[id];
+        let has_room = |(_, group): &&(GroupId, &Group)| {
             group.members.len() < self.limits.markets_per_request
                 && group.codes_chars() + chars <= self.limits.codes_chars_max
                 && group.has_polls(&flying)
         };
         let id = match same.iter().find(has_room) {
-            Some(id) => *id,
+            Some((id, _)) => *id,
             None => {
-                let taken: Vec<u32> = same.iter().map(|id| self.groups[id].slot).collect();
+                let taken: Vec<u32> = same.iter().map(|(_, group)| group.slot).collect();
                 // There are fewer groups than slots.
                 let slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or(0);
                 let id = GroupId(self.new_id());
@@ -167,7 +172,13 @@ impl Schedule {
                 id
             }
         };
-        if let Some(group) = self.groups.get_mut(&id) {
+        for poll in &flying {
+            if let Some(Flight::Books { groups, .. }) = self.in_flight.get_mut(poll).filter(|flight| !flight.is_of(id))
+            {
+                groups.push(id);
+            }
+        }
+        if let Some(group) = self.groups.to_join(id) {
             group.add(watch.market.clone(), flying);
         }
     }
@@ -183,7 +194,8 @@ impl Schedule {
         let mut polls = Vec::new();
         let mut due = BinaryHeap::new();
         let is_closed = self.breaker.held(now).is_some();
-        for (id, group) in &mut self.groups {
+        for id in self.groups.wake(now) {
+            let Some(group) = self.groups.get_mut(id) else { continue };
             let held = is_closed || group.is_held(now);
             let (missed, reason) = group.miss(now, held);
             let skipped = match reason {
@@ -194,7 +206,7 @@ impl Schedule {
             };
             *skipped += missed;
             self.counts.due += missed;
-            let key = |since| (group.has_parts(), group.backlog(now), Reverse((since, *id)));
+            let key = |since| (group.has_parts(), group.backlog(now), Reverse((since, id)));
             due.extend(group.wants(now).map(key));
         }
         if self.list_due(now).is_some_and(|due| due <= now) && !is_closed && self.has_capacity(now) {
@@ -211,6 +223,7 @@ impl Schedule {
                 polls.push(poll);
             }
         }
+        self.groups.rest(now);
         polls
     }
 
@@ -229,7 +242,7 @@ impl Schedule {
         let has_capacity = self.has_capacity(now);
         let poll_id = PollId(self.new_id());
         let retry = now + self.limits.markets_refresh;
-        let group = self.groups.get_mut(&id).filter(|group| group.wants(now).is_some())?;
+        let group = self.groups.get_mut(id).filter(|group| group.wants(now).is_some())?;
         if !has_capacity {
             group.wait_for_capacity(now);
             return None;
@@ -238,7 +251,7 @@ impl Schedule {
         self.limiter.take(now, poll_id, 1);
         self.breaker.started(poll_id);
         self.counts.due += 1;
-        self.in_flight.insert(poll_id, Flight::Books { markets: Arc::clone(&markets), since: now });
+        self.in_flight.insert(poll_id, Flight::Books { markets: Arc::clone(&markets), groups: vec![id], since: now });
         Some(Poll { id: poll_id, ask: Ask::Books(markets) })
     }
 
@@ -258,7 +271,7 @@ impl Schedule {
             Some(Held::Probing) => None,
         };
         let list_at = self.list_due(now).and_then(|due| Some(due.max(request_at?)));
-        self.groups.values().filter_map(|group| group.next_tick(now, request_at)).chain(list_at).min()
+        self.groups.next_tick(now, request_at).into_iter().chain(list_at).min()
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -8,8 +8,8 @@ use coinflow_common::config::nearest;
 use coinflow_common::orderbook::Market;
 
 use super::breaker::Change;
-use super::group::{Group, Member};
-use super::{Answer, Event, Flight, PollId, Schedule};
+use super::group::Group;
+use super::{Answer, Event, Flight, GroupId, PollId, Schedule};
 use crate::exchange::{ExchangeError, RateHint};
 
 impl Schedule {
@@ -18,9 +18,9 @@ impl Schedule {
     /// After [`Event::Listed`], [`settle`](Self::settle) has to be called.
     pub(crate) fn ended(&mut self, now: Instant, id: PollId, answer: Answer, jitter: f64) -> Vec<Event> {
         match (self.in_flight.remove(&id), answer) {
-            (Some(Flight::Books { markets, since }), Answer::Books(outcome, hint)) => {
+            (Some(Flight::Books { markets, groups, since }), Answer::Books(outcome, hint)) => {
                 self.limiter.ended(now, id, hint);
-                self.polled(now, id, &markets, since, outcome, jitter)
+                self.polled(now, (id, &groups), &markets, since, outcome, jitter)
             }
             (Some(Flight::List { since }), Answer::List(outcome)) => {
                 self.limiter.ended(now, id, RateHint::default());
@@ -105,7 +105,9 @@ impl Schedule {
         let mut events = Vec::new();
         for market in std::mem::take(&mut self.untold) {
             let nearest = list.as_ref().and_then(|list| nearest_market(list, &market));
-            let Some(member) = self.member(&market).filter(|member| member.unknown_until.is_some()) else { continue };
+            let Some(member) = self.groups.member(&market).filter(|member| member.unknown_until.is_some()) else {
+                continue;
+            };
             member.nearest.clone_from(&nearest);
             events.push(Event::Unknown { market, nearest });
         }
@@ -115,7 +117,7 @@ impl Schedule {
     fn polled(
         &mut self,
         now: Instant,
-        id: PollId,
+        (id, groups): (PollId, &[GroupId]),
         markets: &[Market],
         since: Instant,
         outcome: Result<Vec<Result<(), ExchangeError>>, ExchangeError>,
@@ -129,17 +131,17 @@ impl Schedule {
         let mut events = Vec::new();
         let is_quiet = self.breaker.reason().is_some();
         let is_answered = !outcome.as_ref().is_err_and(ExchangeError::is_outage);
-        let change = match is_answered || is_quiet || !self.is_old_news(id) {
+        let change = match is_answered || is_quiet || !self.is_old_news(groups) {
             true => self.breaker.ended(now, id, outcome.as_ref().err(), jitter),
             false => None,
         };
         if let Some(Change::Opened { after }) = change {
             events.push(Event::Released { after });
         }
-        let (mut others, mut ended) = (None, Vec::new());
-        for (group_id, group) in self.groups.iter_mut().filter(|(_, group)| group.has_poll(id)) {
+        let mut others = None;
+        for group in groups {
+            let Some(group) = self.groups.get_mut(*group) else { continue };
             others = group.poll_ended(id).or(others);
-            ended.push(*group_id);
             match is_answered {
                 true => group.answered(),
                 // While the exchange as a whole is left alone, its probes say nothing about one group.
@@ -180,15 +182,15 @@ impl Schedule {
                 }
             }
         }
-        ended.into_iter().for_each(|group| self.merge(group));
+        groups.iter().for_each(|group| self.merge(*group));
         events
     }
 
     /// Whether this is a poll of a group that has not answered for long, which says nothing about the exchange as long
     /// as other groups get answers.
-    fn is_old_news(&self, id: PollId) -> bool {
+    fn is_old_news(&self, groups: &[GroupId]) -> bool {
         self.groups.values().any(Group::is_sound)
-            && self.groups.values().any(|group| group.has_poll(id) && !group.is_sound())
+            && groups.iter().filter_map(|group| self.groups.get(*group)).any(|group| !group.is_sound())
     }
 
     /// What a part's outcome says of it and of the other suspects.
@@ -214,18 +216,14 @@ impl Schedule {
     /// These are no suspects any more.
     fn acquit(&mut self, markets: &[Market]) {
         for market in markets {
-            if let Some(member) = self.member(market) {
+            if let Some(member) = self.groups.member(market) {
                 member.is_suspect = false;
             }
         }
     }
 
-    fn member(&mut self, market: &Market) -> Option<&mut Member> {
-        self.groups.values_mut().find_map(|group| group.members.iter_mut().find(|member| member.market == *market))
-    }
-
     fn good(&mut self, market: &Market, back: &mut Vec<Market>, failures: &mut u64) -> Option<Event> {
-        let member = self.member(market)?;
+        let member = self.groups.member(market)?;
         let failed = std::mem::take(&mut member.failures);
         if std::mem::take(&mut member.is_failure_told) {
             *failures = (*failures).max(failed);
@@ -240,7 +238,7 @@ impl Schedule {
         let retry = self.limits.markets_refresh;
         let mut news = Vec::new();
         for market in markets {
-            let Some(member) = self.member(market) else { continue };
+            let Some(member) = self.groups.member(market) else { continue };
             member.failures += 1;
             if let Some(until) = &mut member.unknown_until {
                 *until = now + retry;
@@ -258,7 +256,7 @@ impl Schedule {
     fn unknown(&mut self, markets: &[Market], is_part: bool, since: Instant, now: Instant) -> Vec<Event> {
         if let [market] = markets {
             let retry = self.limits.markets_refresh;
-            let Some(member) = self.member(market) else { return Vec::new() };
+            let Some(member) = self.groups.member(market) else { return Vec::new() };
             if member.unknown_until.replace(now + retry).is_none() {
                 self.untold.insert(market.clone());
             }

@@ -56,6 +56,8 @@ struct Rig {
     events: Vec<Event>,
     jitter: fn(PollId) -> f64,
     ticks: u64,
+    /// At how many groups ticks have looked.
+    looked: usize,
 }
 
 fn fine(markets: &[Market]) -> Outcome {
@@ -79,6 +81,7 @@ impl Rig {
             events: Vec::new(),
             jitter: |_| 1.0,
             ticks: 0,
+            looked: 0,
         }
     }
 
@@ -89,6 +92,7 @@ impl Rig {
 
     fn tick(&mut self) {
         self.ticks += 1;
+        self.looked += self.schedule.groups.wake(self.now).len();
         for poll in self.schedule.tick(self.now) {
             match &poll.ask {
                 Ask::Books(markets) => {
@@ -110,6 +114,7 @@ impl Rig {
                 }
             }
         }
+        self.schedule.groups.check(self.now);
         let counts = self.schedule.counts();
         assert_eq!(
             counts.due,

@@ -36,6 +36,18 @@ fn the_schedule_ticks_no_more_than_it_must() {
 }
 
 #[test]
+fn a_tick_looks_only_at_groups_that_may_want_something() {
+    let mut rig = Rig::good(LIMITS, 10 * MS);
+    rig.schedule.watch(&many(500, 10 * SECOND), rig.now);
+    rig.run(SECOND);
+    rig.looked = 0;
+    rig.run(60 * SECOND);
+    // One group for each poll that starts and for each that lands.
+    let polls = 500 * 6;
+    assert!(rig.polls.len() >= polls && rig.looked <= 2 * polls + 2, "{} looks", rig.looked);
+}
+
+#[test]
 fn polls_of_one_group_never_overlap() {
     let mut rig = Rig::good(LIMITS, 2700 * MS);
     rig.schedule.watch(&[watch("KRW-BTC", SECOND)], rig.now);

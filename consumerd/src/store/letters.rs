@@ -181,7 +181,7 @@ pub(crate) fn store(
                 ),
                 &[&exchange, &market],
             )?;
-            shape::prepare(&mut transaction, schema)?;
+            shape::prepare(&mut transaction, schema, &shape::query(schema))?;
             let tuples = std::iter::once(book.tuple.as_slice());
             write::copy(&mut transaction, &write::copy_statement(schema), tuples)?;
             Stored::Now

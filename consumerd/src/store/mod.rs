@@ -41,7 +41,6 @@ pub(crate) struct Store {
     /// What this database is called in the commits to Kafka.
     pub(crate) identity: Identity,
     statements: Statements,
-    copy: String,
     /// The days that take rows, as far as known.
     days: BTreeSet<days::Day>,
     /// The markets that the table `market` is known to hold.
@@ -49,9 +48,10 @@ pub(crate) struct Store {
 }
 
 struct Statements {
+    /// The compare-and-set of a position, and a look at the columns of the rows.
     advance: Statement,
     markets: Statement,
-    shape: Statement,
+    copy: Statement,
 }
 
 impl Store {
@@ -65,22 +65,31 @@ impl Store {
         migrate(&mut client, &schema)?;
         let identity = Identity::of(&mut client, &schema)?;
         let statements = Statements {
-            advance: client.prepare(&format!(
-                "UPDATE {} SET next_offset = $6, kafka_source = $7, updated_at = now(), \
-                               last_record_at = coalesce($8::text::timestamptz, last_record_at) \
-                  WHERE cluster_id = $1 AND kafka_topic = $2 AND kafka_partition = $3 \
-                    AND generation = $4 AND next_offset = $5",
-                schema.table("kafka_offset")
-            ))?,
+            // In one, for each statement is a way there and back.
+            advance: shape::prepare(
+                &mut client,
+                &schema,
+                &format!(
+                    "WITH step AS ( \
+                        UPDATE {} SET next_offset = $6, kafka_source = $7, updated_at = now(), \
+                                      last_record_at = coalesce($8::text::timestamptz, last_record_at) \
+                         WHERE cluster_id = $1 AND kafka_topic = $2 AND kafka_partition = $3 \
+                           AND generation = $4 AND next_offset = $5 \
+                        RETURNING 1) \
+                     SELECT step.count = 1 AS is_done, shape.* \
+                       FROM (SELECT count(*) FROM step) AS step LEFT JOIN ({}) AS shape ON true",
+                    schema.table("kafka_offset"),
+                    shape::query(&schema)
+                ),
+            )?,
             markets: client.prepare(&format!(
                 "INSERT INTO {} (exchange, market) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING",
                 schema.table("market")
             ))?,
-            shape: shape::prepare(&mut client, &schema)?,
+            copy: client.prepare(&write::copy_statement(&schema))?,
         };
-        let copy = write::copy_statement(&schema);
         let source = Arc::clone(source);
-        Ok(Self { client, schema, source, identity, statements, copy, days: BTreeSet::new(), markets: HashSet::new() })
+        Ok(Self { client, schema, source, identity, statements, days: BTreeSet::new(), markets: HashSet::new() })
     }
 
     /// Whether the server still answers; for a connection that has been idle.

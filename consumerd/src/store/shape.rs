@@ -4,21 +4,28 @@
 //! numeric is most often 0. So no row is sent to a column that somebody has given another type.
 
 use postgres::types::{Kind, Type};
-use postgres::{GenericClient, Statement};
+use postgres::{Column, GenericClient, Statement};
 
 use super::tuple::COLUMNS;
 use super::{PgFault, Schema};
 
-/// Prepares the statement that is executed before each COPY, in its transaction: it fails when a type has been changed
-/// since then, and its lock keeps the table as it is until the transaction ends.
+/// A query that is executed before a COPY, in its transaction, for its columns. It fails when a type has been changed since it
+/// was prepared, and its lock keeps the table as it is until the transaction ends.
+pub(super) fn query(schema: &Schema) -> String {
+    // ONLY: the partitions, which cannot differ, are neither looked at nor locked.
+    format!("SELECT {} FROM ONLY {} LIMIT 0", COLUMNS.join(", "), schema.table("orderbook"))
+}
+
+/// Prepares a statement with the columns of [`query`] among its own.
 ///
 /// # Errors
 /// As any statement; a column of another type.
-pub(super) fn prepare(client: &mut impl GenericClient, schema: &Schema) -> Result<Statement, PgFault> {
-    // ONLY: the partitions, which cannot differ, are neither looked at nor locked.
-    let query = format!("SELECT {} FROM ONLY {} LIMIT 0", COLUMNS.join(", "), schema.table("orderbook"));
-    let statement = client.prepare(&query)?;
-    match statement.columns().iter().find(|column| !fits(column.name(), column.type_(), column.type_modifier())) {
+pub(super) fn prepare(client: &mut impl GenericClient, schema: &Schema, statement: &str) -> Result<Statement, PgFault> {
+    let statement = client.prepare(statement)?;
+    let is_wrong = |column: &&Column| {
+        COLUMNS.contains(&column.name()) && !fits(column.name(), column.type_(), column.type_modifier())
+    };
+    match statement.columns().iter().find(is_wrong) {
         None => Ok(statement),
         Some(column) => Err(PgFault::setup(format!(
             "column {} of {} was altered: it is of type {}{}, not {}",

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use coinflow_common::orderbook::{Exchange, Market, Timestamp};
-use postgres::Transaction;
+use postgres::{ToStatement, Transaction};
 
 use super::Store;
 use super::bisect::{Refused, bisect};
@@ -129,7 +129,6 @@ impl Store {
                 return Err(Failure::Fence(index));
             }
         }
-        transaction.query(&self.statements.shape, &[])?;
         let new_markets = new_markets(&self.markets, books);
         if !new_markets.is_empty() {
             let (exchanges, markets): (Vec<&str>, Vec<&str>) =
@@ -137,11 +136,11 @@ impl Store {
             transaction.execute(&self.statements.markets, &[&exchanges, &markets])?;
         }
         let refused = match with_savepoints {
-            false => copy(&mut transaction, &self.copy, tuples(books)).map(|()| Vec::new())?,
+            false => copy(&mut transaction, &self.statements.copy, tuples(books)).map(|()| Vec::new())?,
             true => {
                 let store = &mut |part: Range<usize>| {
                     let mut savepoint = transaction.transaction()?;
-                    copy(&mut savepoint, &self.copy, tuples(&books[part]))?;
+                    copy(&mut savepoint, &self.statements.copy, tuples(&books[part]))?;
                     Ok(savepoint.commit()?)
                 };
                 bisect(0..books.len(), store, |refused| is_cut(runs, records, books, refused))?
@@ -185,7 +184,7 @@ fn commit_failure(fault: PgFault) -> Failure {
     }
 }
 
-/// The compare-and-set. False: somebody else has moved the position.
+/// The compare-and-set; fails if a column has been given another type. False: somebody else has moved the position.
 fn advance(
     transaction: &mut Transaction<'_>,
     statement: &postgres::Statement,
@@ -197,11 +196,11 @@ fn advance(
         step.last_record_ms.filter(|ms| *ms >= 0).and_then(|ms| Timestamp::from_micros(ms.checked_mul(1000)?).ok());
     let at = at.map(|at| at.to_string());
     let Partition { topic, number } = &step.partition;
-    let moved = transaction.execute(
+    let row = transaction.query_one(
         statement,
         &[&&*step.cluster, &&**topic, number, &step.generation, &step.from, &step.to, &source, &at],
     )?;
-    Ok(moved == 1)
+    Ok(row.try_get("is_done")?)
 }
 
 /// Sorted: writers that make the same markets known at the same time must not wait for each other in a circle.
@@ -231,7 +230,7 @@ fn tuples<'a>(books: &[(&Record, &'a Book)]) -> impl ExactSizeIterator<Item = &'
 /// As any statement.
 pub(super) fn copy<'a>(
     transaction: &mut Transaction<'_>,
-    statement: &str,
+    statement: &(impl ToStatement + ?Sized),
     tuples: impl ExactSizeIterator<Item = &'a [u8]>,
 ) -> Result<(), PgFault> {
     if tuples.len() == 0 {

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use postgres::Client;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::Deserialize;
 
 use super::cpu;
@@ -185,6 +187,38 @@ pub(super) fn requests(url: &str, step: Duration, number: u32) -> Result<f64, St
         std::hint::black_box(get()?);
     }
     Ok((cpu::of_thread() - before).as_secs_f64() / f64::from(number))
+}
+
+/// CPU seconds of this process, librdkafka's threads among them, per record of a producer that sends one record each `step`,
+/// as safely as producerd does, and keeps no account of them. It needs a process that does nothing else.
+pub(super) fn sends(bootstrap: &str, topic: &str, values: &[Vec<u8>], step: Duration) -> Result<f64, String> {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("linger.ms", "0")
+        .set("compression.type", "lz4")
+        .create()
+        .map_err(|error| super::whole(&error))?;
+    let send = |index: usize, value: &[u8]| {
+        let key = format!("KRW-T{:03}", index % 200);
+        let record = BaseRecord::to(topic).key(&key).payload(value);
+        producer.send(record).map_err(|(error, _)| format!("{topic}: {error}"))
+    };
+    let flush = || producer.flush(Duration::from_secs(30)).map_err(|error| format!("{topic}: {error}"));
+    for (index, value) in values.iter().take(100).enumerate() {
+        send(index, value)?;
+    }
+    flush()?;
+    let me = std::process::id();
+    let (before, began) = (cpu::of_process(me)?, Instant::now());
+    for (index, value) in values.iter().enumerate() {
+        std::thread::sleep((began + step * index as u32).saturating_duration_since(Instant::now()));
+        send(index, value)?;
+        producer.poll(Duration::ZERO);
+    }
+    flush()?;
+    Ok((cpu::of_process(me)? - before).as_secs_f64() / values.len() as f64)
 }
 
 #[cfg(test)]

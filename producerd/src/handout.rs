@@ -7,7 +7,7 @@ use std::thread::{self, Thread};
 use crate::schedule::Poll;
 
 /// A bounded queue to any number of workers. The one that has been idle for the shortest time gets the next poll: its memory
-/// and its connection are warm. Nobody spins: between two polls there is nearly always time to sleep.
+/// is warm. Nobody spins: between two polls there is nearly always time to sleep.
 #[derive(Debug)]
 pub(crate) struct Handout(Arc<Shared>);
 

@@ -15,8 +15,9 @@ use crate::orderbook::Timestamp;
 const SILENT_STATISTICS_MAX: u32 = 2;
 /// librdkafka repeats itself; a line of one kind is passed on at most once in this time, else at debug level.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);
-/// So many statistics lie between two attempts to give an unconnected client its addresses again, at most.
-const RESTORE_EVERY: u32 = 32;
+/// So many statistics lie between two attempts to give an unconnected client its addresses again, at most: librdkafka keeps a
+/// note of each.
+const RESTORE_EVERY: u32 = 1024;
 
 /// Whether the cluster can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,16 +46,19 @@ struct Inner {
     /// What brokers that are reached do not let us do.
     refusal: Option<String>,
     fatal: Option<String>,
-    /// So many statistics in a row had no broker that is both an address of the cluster and connected.
+    /// So many statistics in a row had no broker that is both an address of the cluster and connected, and no answer of any.
     unconnected: u32,
-    /// The client may have no address left that it could connect to.
-    is_stranded: bool,
+    /// Answers so far, of the brokers that the client still lists.
+    answers: u64,
+    stranded: Option<Stranded>,
     logged: HashMap<String, Instant>,
 }
 
 /// The part of librdkafka's statistics that is read here (its STATISTICS.md).
 #[derive(Deserialize)]
 struct Statistics {
+    #[serde(default)]
+    rx: u64,
     #[serde(default)]
     brokers: HashMap<String, Broker>,
 }
@@ -63,6 +67,15 @@ struct Statistics {
 struct Broker {
     state: String,
     source: String,
+}
+
+/// Why a client may have no address left that it could connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stranded {
+    /// It lists none.
+    Surely,
+    /// It has been unconnected for a while.
+    Perhaps,
 }
 
 /// What the connections to the brokers say.
@@ -85,7 +98,8 @@ impl Cluster {
             refusal: None,
             fatal: None,
             unconnected: 0,
-            is_stranded: false,
+            answers: 0,
+            stranded: None,
             logged: HashMap::new(),
         };
         Self { name: name.into(), inner: Mutex::new(inner) }
@@ -111,9 +125,9 @@ impl Cluster {
         self.state() == State::Up
     }
 
-    /// Whether the client may have had no address left at the last statistics; told once for each.
-    pub(super) fn take_stranded(&self) -> bool {
-        std::mem::take(&mut self.lock().is_stranded)
+    /// Whether the client may have no address left; told once each time that statistics say so.
+    pub(super) fn take_stranded(&self) -> Option<Stranded> {
+        self.lock().stranded.take()
     }
 
     /// An error after which the client is of no use any more.
@@ -254,8 +268,8 @@ impl Inner {
         }
     }
 
-    /// A client whose addresses are all gone is stranded. One that only is not connected may be: librdkafka still lists a broker
-    /// that it has given up for as long as anything refers to it, as if it were one that does not answer.
+    /// A client that is not connected may be stranded although it lists addresses: librdkafka lists a broker that it has given
+    /// up for as long as anything refers to it, as if it were one that does not answer.
     fn observe_addresses(&mut self, statistics: &Statistics) {
         // The others are librdkafka's own: queues, and the coordinator, which is one of these two as well.
         let mut addresses = statistics
@@ -264,17 +278,21 @@ impl Inner {
             .filter(|broker| matches!(broker.source.as_str(), "configured" | "learned"))
             .peekable();
         let has_none = addresses.peek().is_none();
-        if addresses.any(|broker| is_connected(&broker.state)) {
-            self.unconnected = 0;
-        } else {
-            self.unconnected = self.unconnected.saturating_add(1);
-        }
+        let is_connected = addresses.any(|broker| is_connected(&broker.state));
+        let has_answers = std::mem::replace(&mut self.answers, statistics.rx) != statistics.rx;
+        self.unconnected = if is_connected || has_answers { 0 } else { self.unconnected.saturating_add(1) };
         let is_due = match self.unconnected {
             0 | 1 => false,
             few @ ..RESTORE_EVERY => few.is_power_of_two(),
             many => many % RESTORE_EVERY == 0,
         };
-        self.is_stranded = has_none || is_due;
+        match () {
+            () if has_none => self.stranded = Some(Stranded::Surely),
+            () if is_connected => self.stranded = None,
+            () if is_due => self.stranded = Some(Stranded::Perhaps),
+            // What has not been taken yet stays.
+            () => {}
+        }
     }
 
     /// Our own lines tell about connections, once per change; librdkafka's tell about each try.
@@ -355,33 +373,53 @@ mod tests {
     }
 
     /// Whether the client counts as stranded after statistics with brokers of these sources and states.
-    fn stranded_after(cluster: &Cluster, brokers: &[(&str, &str)]) -> bool {
+    fn stranded_after(cluster: &Cluster, rx: u64, brokers: &[(&str, &str)]) -> Option<Stranded> {
         let broker = |(source, state): &(&str, &str)| {
             format!(r#""{source}": {{"state": "{state}", "source": "{source}", "nodeid": -1}}"#)
         };
         let brokers: Vec<String> = brokers.iter().map(broker).collect();
-        cluster.stats(format!(r#"{{"brokers": {{ {} }}}}"#, brokers.join(",")).as_bytes());
+        cluster.stats(format!(r#"{{"rx": {rx}, "brokers": {{ {} }}}}"#, brokers.join(",")).as_bytes());
         cluster.take_stranded()
     }
 
     #[test]
     fn a_client_without_addresses_is_stranded() {
         let cluster = Cluster::new("localhost:9092");
-        assert!(!stranded_after(&cluster, &[("configured", "INIT"), ("internal", "UP"), ("logical", "UP")]));
-        assert!(!stranded_after(&cluster, &[("learned", "UP"), ("logical", "INIT")]));
-        assert!(stranded_after(&cluster, &[("internal", "UP"), ("logical", "INIT")]));
-        assert!(!cluster.take_stranded(), "told once");
-        assert!(stranded_after(&cluster, &[]));
+        let stranded = |brokers| stranded_after(&cluster, 0, brokers);
+        assert_eq!(stranded(&[("configured", "INIT"), ("internal", "UP"), ("logical", "UP")]), None);
+        assert_eq!(stranded(&[("learned", "UP"), ("logical", "INIT")]), None);
+        assert_eq!(stranded(&[("internal", "UP"), ("logical", "INIT")]), Some(Stranded::Surely));
+        assert_eq!(cluster.take_stranded(), None, "told once");
+        assert_eq!(stranded(&[]), Some(Stranded::Surely));
     }
 
     #[test]
     fn a_client_that_stays_unconnected_may_be_stranded() {
         let cluster = Cluster::new("localhost:9092");
         let away = [("learned", "TRY_CONNECT"), ("logical", "UP")];
-        let due = |_: &u32| stranded_after(&cluster, &away);
-        assert_eq!((1..=100).filter(due).collect::<Vec<u32>>(), [2, 4, 8, 16, 32, 64, 96]);
-        assert!(!stranded_after(&cluster, &[("configured", "DOWN"), ("learned", "UP")]));
-        assert_eq!((1..=5).filter(due).collect::<Vec<u32>>(), [2, 4]);
+        let after = |rx, times: u32| {
+            let due = |_: &u32| stranded_after(&cluster, rx, &away).is_some_and(|why| why == Stranded::Perhaps);
+            (1..=times).filter(due).collect::<Vec<u32>>()
+        };
+        assert_eq!(after(0, 3500), [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3072]);
+        assert_eq!(stranded_after(&cluster, 0, &[("configured", "DOWN"), ("learned", "UP")]), None);
+        assert_eq!(after(0, 5), [2, 4]);
+        // Somebody has answered, if only that there is no broker: the first of these counts as connected.
+        assert_eq!(after(1, 6), [3, 5]);
+    }
+
+    #[test]
+    fn what_statistics_said_stays_until_it_is_taken_or_over() {
+        let cluster = Cluster::new("localhost:9092");
+        let stats = |state: &str| {
+            let broker = format!(r#"{{"state": "{state}", "source": "learned", "nodeid": 1}}"#);
+            cluster.stats(format!(r#"{{"rx": 0, "brokers": {{"a": {broker}}}}}"#).as_bytes());
+        };
+        (0..3).for_each(|_| stats("DOWN"));
+        assert_eq!(cluster.take_stranded(), Some(Stranded::Perhaps));
+        (0..2).for_each(|_| stats("DOWN"));
+        stats("UP");
+        assert_eq!(cluster.take_stranded(), None);
     }
 
     #[test]

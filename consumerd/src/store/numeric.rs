@@ -9,6 +9,8 @@ const BASE: u64 = 10_000;
 const DECIMALS_PER_DIGIT: usize = 4;
 /// 20 decimals before the point and 18 after it.
 const DIGITS_MAX: usize = 5 + 5;
+/// A length, four words of header and the digits.
+const SIZED_BYTES_MAX: usize = 4 + 8 + 2 * DIGITS_MAX;
 
 /// Digits in base 10,000, best first, and the power of the base that the first one stands for.
 struct Digits {
@@ -24,11 +26,11 @@ impl Digits {
         let scale = usize::from(decimal.scale());
         let (integer, fraction) = split(decimal.digits(), scale);
         let fraction_digits = scale.div_ceil(DECIMALS_PER_DIGIT);
-        // At most 18 decimals and 2 zeros: below 10^20, which a u128 holds and a u64 does not.
-        let padding = 10u128.pow((fraction_digits * DECIMALS_PER_DIGIT - scale) as u32);
+        let padding = POWERS[fraction_digits * DECIMALS_PER_DIGIT - scale];
         let point = DIGITS_MAX - fraction_digits;
         let mut digits = [0; DIGITS_MAX];
-        fill(&mut digits[point..], u128::from(fraction) * padding);
+        // At most 18 decimals and 2 zeros: below 10^20, which a u128 holds and a u64 does not.
+        fill(&mut digits[point..], u128::from(fraction) * u128::from(padding));
         fill(&mut digits[..point], integer);
         let first = digits.iter().position(|digit| *digit != 0);
         let last = digits.iter().rposition(|digit| *digit != 0);
@@ -41,10 +43,21 @@ impl Digits {
     }
 }
 
+/// Powers of ten, up to that of the largest scale.
+const POWERS: [u64; 19] = {
+    let mut powers = [1; 19];
+    let mut index = 1;
+    while index < powers.len() {
+        powers[index] = powers[index - 1] * 10;
+        index += 1;
+    }
+    powers
+};
+
 /// Integer part and fraction, the latter times `10^scale`. 64-bit arithmetic where it suffices: it is several times
 /// as fast.
 fn split(digits: u128, scale: usize) -> (u128, u64) {
-    let power = 10u64.pow(scale as u32);
+    let power = POWERS[scale];
     match u64::try_from(digits) {
         Ok(digits) => (u128::from(digits / power), digits % power),
         Err(_) => (digits / u128::from(power), (digits % u128::from(power)) as u64),
@@ -69,16 +82,19 @@ fn fill(digits: &mut [u16], mut number: u128) {
     }
 }
 
-/// Appends a NUMERIC: the number of digits, the weight of the first, the sign, the display scale, the digits.
+/// Appends a NUMERIC after its length: the number of digits, the weight of the first, the sign, the display scale, the digits.
 fn put_numeric(out: &mut Vec<u8>, decimal: Decimal) {
     let Digits { digits, start, end, weight } = Digits::of(decimal);
-    out.extend(((end - start) as i16).to_be_bytes());
-    out.extend(weight.to_be_bytes());
-    out.extend(0i16.to_be_bytes());
-    out.extend(i16::from(decimal.scale()).to_be_bytes());
-    for digit in &digits[start..end] {
-        out.extend(digit.to_be_bytes());
+    let count = end - start;
+    let length = 8 + 2 * count;
+    // At once: there are some hundred of them in a book.
+    let mut bytes = [0; SIZED_BYTES_MAX];
+    bytes[..4].copy_from_slice(&(length as i32).to_be_bytes());
+    let head = [count as u16, weight as u16, 0, u16::from(decimal.scale())];
+    for (place, word) in bytes[4..].chunks_exact_mut(2).zip(head.iter().chain(&digits[start..end])) {
+        place.copy_from_slice(&word.to_be_bytes());
     }
+    out.extend_from_slice(&bytes[..4 + length]);
 }
 
 /// Appends a `numeric[]` of one dimension that starts at 1; an empty one is `{}`.
@@ -92,7 +108,7 @@ pub(super) fn put_array(out: &mut Vec<u8>, values: impl ExactSizeIterator<Item =
         out.extend(1i32.to_be_bytes());
     }
     for value in values {
-        put_sized(out, |out| put_numeric(out, value));
+        put_numeric(out, value);
     }
 }
 
@@ -114,6 +130,8 @@ mod tests {
         let decimal = Decimal::parse_plain(text).expect("a decimal");
         let mut bytes = Vec::new();
         put_numeric(&mut bytes, decimal);
+        let (length, bytes) = bytes.split_at(4);
+        assert_eq!(length, (bytes.len() as i32).to_be_bytes(), "{text}");
         let words: Vec<u16> = bytes.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
         assert_eq!(usize::from(words[0]), words.len() - 4, "{text}");
         assert_eq!(words[2], 0, "{text}: sign");

@@ -40,6 +40,8 @@ pub(super) struct Group {
     behind_since: Instant,
     /// No point of the grid is served before: a late poll keeps its distance from the next one.
     not_before: Instant,
+    /// Whether it had a known member when it was looked at last: without one it has no points to miss.
+    had_known: bool,
     /// Polls in a row that ended without an answer.
     unanswered: u32,
     /// No point of the grid is served until then.
@@ -117,6 +119,7 @@ impl Group {
             parts: VecDeque::new(),
             waits_for_capacity: false,
             not_before: now,
+            had_known: true,
             unanswered: 0,
             held_until: None,
         }
@@ -237,7 +240,9 @@ impl Group {
             self.behind_since = now;
         }
         self.waits_for_capacity &= missed == 0;
-        (if self.has_known() { missed } else { 0 }, reason)
+        let has_known = self.has_known();
+        let had_known = std::mem::replace(&mut self.had_known, has_known);
+        (if had_known && has_known { missed } else { 0 }, reason)
     }
 
     fn tolerance(&self) -> Duration {

@@ -130,6 +130,10 @@ impl Groups {
         for (id, group) in &self.all {
             let alarm = self.alarms.get(id).copied();
             assert_eq!(alarm.is_some(), alarm.is_some_and(|at| self.asleep.contains(&(at, *id))), "{group:?}");
+            for member in &group.members {
+                let home = self.homes.as_ref().map(|homes| homes.get(&member.market));
+                assert!(home.is_none_or(|home| home == Some(id)), "{member:?}");
+            }
             if self.awake.contains(id) {
                 assert_eq!(alarm, None, "{group:?}");
             } else {

@@ -42,6 +42,21 @@ fn an_unknown_market_is_left_out_and_tried_again() {
 }
 
 #[test]
+fn a_group_of_unknown_markets_misses_no_points() {
+    let limits = Limits { markets_per_request: 100, ..LIMITS };
+    let mut rig = Rig::new(limits, knows_all_but(&["NOPE"]));
+    let watched = [watch("KRW-NOPE", SECOND), watch("KRW-ETH", 5 * SECOND), watch("KRW-BTC", SECOND)];
+    rig.schedule.watch(&watched[..2], rig.now);
+    rig.run(500 * SECOND);
+    assert_eq!(unknown(&rig), ["NOPE"]);
+    // It joins the group, on the group's grid.
+    rig.schedule.watch(&watched, rig.now);
+    rig.run(60 * SECOND);
+    assert_eq!(rig.times("BTC").len(), 60);
+    assert_eq!(rig.schedule.counts().skipped, Skipped::default());
+}
+
+#[test]
 fn a_batch_is_searched_for_the_unknown_ones() {
     let limits = Limits { markets_per_request: 100, ..LIMITS };
     let mut rig = Rig::new(limits, knows_all_but(&["M13", "M77"]));

@@ -1,7 +1,7 @@
 //! One Kafka producer, for all exchanges that publish to one cluster.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ const BATCH_BYTES_MAX: u64 = 256 << 10;
 /// A turn of the poll thread, and a shorter one while records wait for room.
 const TURN: Duration = Duration::from_millis(100);
 const SHORT_TURN: Duration = Duration::from_millis(10);
+/// While reports keep coming they are served together, so often: to be woken for each costs more than to serve it.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Room for what all outlets may have on their way, each with one record beyond its window, in KiB.
 fn window_kib(outlets: usize, message_bytes_max: u64) -> u64 {
@@ -37,6 +39,8 @@ pub(super) struct Context {
     cluster: Arc<Cluster>,
     outlets: Vec<Arc<Outlet>>,
     guard: Mutex<Option<Guard>>,
+    /// Delivery reports so far.
+    reports: AtomicU64,
 }
 
 impl ClientContext for Context {
@@ -62,6 +66,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        self.reports.fetch_add(1, Ordering::Relaxed);
         ticket.reported(result);
         // One broker of several may go on refusing: then some books stay on their way.
         if result.is_ok() && ticket.is_last() {
@@ -107,7 +112,12 @@ impl Producer {
                 config.set(name, default);
             }
         }
-        let context = Context { cluster: Arc::clone(&cluster), outlets: outlets.clone(), guard: Mutex::new(None) };
+        let context = Context {
+            cluster: Arc::clone(&cluster),
+            outlets: outlets.clone(),
+            guard: Mutex::new(None),
+            reports: AtomicU64::new(0),
+        };
         let base = config.create_with_context(context)?;
         Ok(Self { base, cluster, outlets, stop: AtomicBool::new(false) })
     }
@@ -118,6 +128,21 @@ impl Producer {
 
     pub(super) fn client(&self) -> &rdkafka::client::Client<Context> {
         self.base.client()
+    }
+
+    fn reports(&self) -> u64 {
+        self.base.client().context().reports.load(Ordering::Relaxed)
+    }
+
+    /// Serves all reports that there are after a while.
+    fn serve_after(&self, pause: Duration) {
+        std::thread::sleep(pause);
+        let mut before = None;
+        // Each call serves one event, of several reports at most times.
+        while before != Some(self.reports()) {
+            before = Some(self.reports());
+            self.base.poll(Duration::ZERO);
+        }
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -131,7 +156,7 @@ impl Producer {
 
     /// The thread `kafka-poll`: serves delivery reports, hands waiting records on, and watches for a fatal error.
     pub(super) fn run(&self, beat: &Beat, fatal: &mpsc::Sender<String>) {
-        let mut was_up = true;
+        let (mut was_up, mut reports) = (true, 0);
         while !self.is_stopped() {
             beat.turn();
             let is_up = self.cluster.is_up();
@@ -141,7 +166,12 @@ impl Producer {
             was_up = is_up;
             restore_addresses(self.base.client(), &self.cluster);
             let is_waiting = self.outlets.iter().any(|outlet| outlet.is_waiting());
-            self.base.poll(if is_waiting { SHORT_TURN } else { TURN });
+            let reports_before = std::mem::replace(&mut reports, self.reports());
+            match reports > reports_before {
+                _ if is_waiting => self.base.poll(SHORT_TURN),
+                false => self.base.poll(TURN),
+                true => self.serve_after(GATHER),
+            }
             for outlet in &self.outlets {
                 outlet.drain(self);
             }

@@ -68,7 +68,7 @@ impl Groups {
     }
 
     /// To give it members.
-    pub(super) fn to_join(&mut self, id: GroupId) -> Option<&mut Group> {
+    pub(super) fn joined(&mut self, id: GroupId) -> Option<&mut Group> {
         self.homes = None;
         self.get_mut(id)
     }

@@ -37,7 +37,7 @@ impl Schedule {
         let Some(places) = places else { return };
         let members = self.groups.remove(id).map(|group| group.members).unwrap_or_default();
         for (member, place) in members.into_iter().zip(places) {
-            if let Some(group) = self.groups.to_join(place) {
+            if let Some(group) = self.groups.joined(place) {
                 group.members.push(member);
             }
         }

@@ -178,7 +178,7 @@ impl Schedule {
                 groups.push(id);
             }
         }
-        if let Some(group) = self.groups.to_join(id) {
+        if let Some(group) = self.groups.joined(id) {
             group.add(watch.market.clone(), flying);
         }
     }

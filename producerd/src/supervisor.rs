@@ -18,6 +18,8 @@ use crate::unit::Unit;
 use crate::worker::Ended;
 
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(300);
+/// What came of a poll waits so long for a tick, if nothing waits for it: at a high rate that is one wake-up for each poll less.
+const ENDED_WAITS: Duration = Duration::from_millis(5);
 /// From the stop signal on: how long polls in flight may take, and when everything has to be over.
 const STOP_POLLS: Duration = Duration::from_secs(1);
 const STOP_LOOK: Duration = Duration::from_millis(10);
@@ -111,6 +113,9 @@ impl Supervisor {
         let mut summary_due = tokio::time::interval(SUMMARY_INTERVAL);
         summary_due.tick().await;
         let reason = loop {
+            while let Ok(one) = ended.try_recv() {
+                self.ended(one);
+            }
             for unit in &mut self.units {
                 unit.tick(&mut self.crew, &self.progress);
             }
@@ -118,6 +123,7 @@ impl Supervisor {
             let next = self.units.iter().filter_map(|unit| unit.schedule.next_tick(now)).min();
             // With nothing to watch, the next event is a signal.
             let next = next.unwrap_or(now + SUMMARY_INTERVAL);
+            let is_urgent = next > now + ENDED_WAITS || self.units.iter().any(|unit| unit.schedule.is_waiting());
             tokio::select! {
                 event = frame.next() => match event {
                     Event::StatusDue => {
@@ -131,11 +137,7 @@ impl Supervisor {
                     }
                     Event::Stop(signal) => break Ok(signal),
                 },
-                Some(Ended { unit, id, answer }) = ended.recv() => {
-                    if let Some(unit) = self.units.get_mut(unit) {
-                        unit.ended(id, answer);
-                    }
-                }
+                Some(one) = ended.recv(), if is_urgent => self.ended(one),
                 Some(reason) = fatal.recv() => break Err(reason),
                 () = sleep_until(next.into()) => {}
                 _ = summary_due.tick() => self.summary(),
@@ -160,6 +162,12 @@ impl Supervisor {
                 self.leave();
                 Exit::Failed
             }
+        }
+    }
+
+    fn ended(&mut self, Ended { unit, id, answer }: Ended) {
+        if let Some(unit) = self.units.get_mut(unit) {
+            unit.ended(id, answer);
         }
     }
 
@@ -231,11 +239,7 @@ impl Supervisor {
         }
         while self.units.iter().any(|unit| unit.schedule.in_flight() > 0) {
             tokio::select! {
-                Some(Ended { unit, id, answer }) = ended.recv() => {
-                    if let Some(unit) = self.units.get_mut(unit) {
-                        unit.ended(id, answer);
-                    }
-                }
+                Some(one) = ended.recv() => self.ended(one),
                 () = sleep_until((start + STOP_POLLS).into()) => break,
             }
         }

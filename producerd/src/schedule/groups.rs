@@ -116,6 +116,10 @@ impl Groups {
         });
     }
 
+    pub(super) fn are_any_awake(&self) -> bool {
+        !self.awake.is_empty()
+    }
+
     /// When something changes by time alone. `request_at` is as in [`Group::next_tick`].
     pub(super) fn next_tick(&self, now: Instant, request_at: Option<Instant>) -> Option<Instant> {
         let awake = self.awake.iter().filter_map(|id| self.all.get(id)?.next_tick(now, request_at));

@@ -274,6 +274,11 @@ impl Schedule {
         self.groups.next_tick(now, request_at).into_iter().chain(list_at).min()
     }
 
+    /// Whether a poll waits for a worker or for the rate limit, or a group is to be looked at anew.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.groups.are_any_awake()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.counts
     }

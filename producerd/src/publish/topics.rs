@@ -75,6 +75,8 @@ impl Topics {
                         let brokers = self.producer.cluster.name();
                         outlet.compared(difference(&outlet.topic, brokers, &outlet.config.topic, &live));
                     }
+                    // A new client drops its first address once it knows the brokers, and with it what has not gone out.
+                    Err(KafkaError::AdminOp(RDKafkaErrorCode::DestroyBroker)) => outlet.compare_again(),
                     // Its rights may not be ours; publishing needs none of it.
                     Err(error) => log::info!("topic cannot be compared topic={} err=\"{error}\"", outlet.topic),
                 }

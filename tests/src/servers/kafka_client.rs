@@ -10,11 +10,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::wait::wait_until;
 
 const CALL: Duration = Duration::from_secs(10);
+const ADMIN_TRIES: u32 = 5;
 
 /// A record as it stands in the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +56,19 @@ impl KafkaClient {
     fn admin<T, F: Future<Output = Result<T, KafkaError>>>(
         &self,
         what: &str,
-        call: impl FnOnce(AdminClient<DefaultClientContext>, AdminOptions) -> F,
+        call: impl Fn(AdminClient<DefaultClientContext>, AdminOptions) -> F,
     ) -> Result<T, String> {
-        let client = self.config().create().map_err(|error| format!("an admin client: {error}"))?;
-        let options = AdminOptions::new().operation_timeout(Some(CALL)).request_timeout(Some(CALL));
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
-        runtime.block_on(call(client, options)).map_err(|error| format!("{what}: {error}"))
+        for _ in 0..ADMIN_TRIES {
+            let client = self.config().create().map_err(|error| format!("an admin client: {error}"))?;
+            let options = AdminOptions::new().operation_timeout(Some(CALL)).request_timeout(Some(CALL));
+            match runtime.block_on(call(client, options)) {
+                // A new client drops the address that it was given once it knows the brokers, and with it what has not gone out.
+                Err(KafkaError::AdminOp(RDKafkaErrorCode::DestroyBroker)) => {}
+                result => return result.map_err(|error| format!("{what}: {error}")),
+            }
+        }
+        Err(format!("{what}: not sent in {ADMIN_TRIES} tries"))
     }
 
     /// Waits until the cluster has this many brokers.
@@ -122,8 +131,9 @@ impl KafkaClient {
         offsets
             .add_partition_offset(topic, partition, Offset::Offset(offset))
             .map_err(|error| format!("{topic}/{partition}: {error}"))?;
-        let deleted = self.admin("deleting records", |client, options| async move {
-            client.delete_records(&offsets, &options).await
+        let deleted = self.admin("deleting records", |client, options| {
+            let offsets = &offsets;
+            async move { client.delete_records(offsets, &options).await }
         })?;
         deleted.elements().iter().try_for_each(|element| element.error()).map_err(|error| error.to_string())
     }

@@ -23,5 +23,20 @@ mod worker;
 mod shipped;
 
 fn main() -> ! {
+    limit_arenas();
     cli::run().leave()
 }
+
+/// glibc gives nearly each thread a heap of its own, and what books leave in one is of no use in another.
+#[cfg(target_env = "gnu")]
+fn limit_arenas() {
+    const ARENAS: i32 = 2;
+    #[expect(unsafe_code, reason = "there is no safe access to it")]
+    // SAFETY: no other thread runs yet; a setting that is refused changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn limit_arenas() {}

@@ -66,6 +66,25 @@ impl Writer {
         self.producer.poll(Duration::ZERO);
     }
 
+    /// The same with so many levels a side.
+    pub(crate) fn write_deep(&mut self, count: usize, levels: u64) {
+        let level = |price: u64, number: u64| {
+            let decimal = |text: &str| Decimal::parse_plain(text).expect("a decimal");
+            Level { price: decimal(&price.to_string()), quantity: decimal(&format!("0.{:08}", number * 7919 + 1)) }
+        };
+        for _ in 0..count {
+            self.sequence += 1;
+            let market = format!("KRW-T{}", self.sequence % 10);
+            let mut book = book(self.run, &market, (self.sequence + 9) / 10);
+            book.asks = (0..levels).map(|number| level(157_123_000 + number * 1000, number)).collect();
+            book.bids = (0..levels).map(|number| level(157_122_000 - number * 1000, number)).collect();
+            let mut value = Vec::new();
+            book.encode(&mut value);
+            self.raw(market.as_bytes(), &value);
+        }
+        self.producer.poll(Duration::ZERO);
+    }
+
     /// Any record.
     pub(crate) fn raw(&mut self, key: &[u8], value: &[u8]) {
         let headers = OwnedHeaders::new().insert(Header { key: "schema", value: Some(SCHEMA) });

@@ -254,7 +254,7 @@ fn rate() {
     rig.client().create_topic(TOPIC, 3, 1, &[]).expect("a topic");
     let mut writer = Writer::new(&rig.kafka.bootstrap(), TOPIC);
     rig.consumerd.start().expect("consumerd starts");
-    (0..60).for_each(|_| writer.write(1000));
+    (0..60).for_each(|_| writer.write_deep(1000, 30));
     writer.finish();
     rig.wait_rows(BOOKS, LATER);
     rig.stop_consumerd();

@@ -30,13 +30,15 @@ const POLL: Duration = Duration::from_millis(500);
 const SLACK_MILLIS: i64 = 3_600_000;
 
 /// What a client may not do, whatever the file says.
-const FIXED: [(&str, &str); 5] = [
+const FIXED: [(&str, &str); 6] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "error"),
     ("enable.partition.eof", "true"),
     // What is fetched ahead and not yet compared.
     ("queued.max.messages.kbytes", "16384"),
+    // When that much has been fetched, it would else pause for a second.
+    ("fetch.queue.backoff.ms", "20"),
 ];
 
 /// Remembers why Kafka is not reached.

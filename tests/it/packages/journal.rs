@@ -69,7 +69,8 @@ fn priorities_are_right_and_no_book_has_a_line(release: Release) {
     }
 }
 
-/// A library that says much, on a day when the journal does not listen.
+/// A library that says much, on a day when the journal does not listen. It says five lines for each book, so 8,400 in twelve
+/// seconds: well over the 4,096 of the log's queue and the 512 of the socket's, and not all can be kept.
 fn a_journald_that_stalls_holds_up_no_poll(release: Release) {
     const INTERVAL: Duration = Duration::from_millis(100);
     let _turn = alone();
@@ -78,13 +79,16 @@ fn a_journald_that_stalls_holds_up_no_poll(release: Release) {
         &format!("/etc/systemd/system/{PRODUCER}.service.d/verbose.conf"),
         "[Service]\nLogRateLimitIntervalSec=0\n",
     );
-    working.configure("[exchange.bithumb.kafka]\nlibrdkafka = { debug = \"all\" }\n[log]\nlevel = \"trace\"", "");
-    let symbols = ["BTC", "ETH", "XRP", "SOL", "DOGE", "ADA", "BTC-ETH", "NFT", "BCH", "LINK"];
+    let bithumb = "requests_per_second = 150\nkafka.librdkafka = { debug = \"all\" }\n[log]\nlevel = \"trace\"";
+    working.configure(bithumb, "");
+    let symbols =
+        ["BTC", "ETH", "XRP", "SOL", "DOGE", "ADA", "BTC-ETH", "NFT", "BCH", "LINK", "TRX", "AVAX", "SUI", "XLM"];
     working.put("/etc/coinflow/symbols.toml", &symbols_file("100ms", &symbols));
     working.ok(&format!("systemctl daemon-reload; systemctl restart {PRODUCER}"));
     working.wait_rows(20);
     let before = working.rig.control().requests(0).expect("requests").len();
-    working.ok("systemctl kill --signal=STOP systemd-journald; sleep 8; systemctl kill --signal=CONT systemd-journald");
+    working
+        .ok("systemctl kill --signal=STOP systemd-journald; sleep 12; systemctl kill --signal=CONT systemd-journald");
     std::thread::sleep(Duration::from_secs(2));
     working.ok("systemctl restart systemd-journald");
     std::thread::sleep(Duration::from_secs(2));
@@ -97,7 +101,7 @@ fn a_journald_that_stalls_holds_up_no_poll(release: Release) {
             .map(|request| request.arrived_us)
             .collect();
         let widest = times.windows(2).map(|pair| Duration::from_micros(pair[1] - pair[0])).max().expect("polls");
-        assert!(times.len() >= 110 && widest <= INTERVAL * 2, "{symbol}: {} polls, {widest:?}", times.len());
+        assert!(times.len() >= 150 && widest <= INTERVAL * 2, "{symbol}: {} polls, {widest:?}", times.len());
     }
     // What did not find room is told, with its number.
     let dropped = working.wait_journal(&format!("-u {PRODUCER} -p warning"), "log lines dropped");

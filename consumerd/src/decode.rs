@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coinflow_common::orderbook::{HEADER_SCHEMA, OrderBook, Timestamp, check_schema, other_major};
 
-use crate::record::{Book, Fate, Raw};
+use crate::record::{Book, Buffers, Fate, Raw};
 use crate::store::{Origin, encode};
 
 /// 2017-01-01: no exchange that coinflow reads is older, so an earlier clock is a wrong one.
@@ -17,18 +17,24 @@ const AHEAD_MAX: Duration = Duration::from_secs(3600);
 /// # Errors
 /// Why it is none.
 pub(crate) fn book(raw: &Raw) -> Result<OrderBook, String> {
-    let payload = raw.payload.as_ref().ok_or("the record has no value")?;
+    let payload = raw.payload().ok_or("the record has no value")?;
     check_schema(schema(raw)).and_then(|()| OrderBook::decode(payload)).map_err(|error| error.to_string())
 }
 
 /// The value of the schema header.
 fn schema(raw: &Raw) -> Option<&[u8]> {
-    let schema = raw.headers.iter().find(|(name, _)| name == HEADER_SCHEMA);
-    schema.map(|(_, value)| value.as_deref().unwrap_or_default())
+    let schema = raw.headers().find(|(name, _)| *name == HEADER_SCHEMA);
+    schema.map(|(_, value)| value.unwrap_or_default())
 }
 
-/// Judges a record. A book is encoded for COPY at once.
-pub(crate) fn judge(raw: &Raw, origin: Origin<'_>, now: Timestamp, retention: Option<Duration>) -> Fate {
+/// Judges a record. A book is encoded for COPY at once, into one of these buffers.
+pub(crate) fn judge(
+    raw: &Raw,
+    origin: Origin<'_>,
+    now: Timestamp,
+    retention: Option<Duration>,
+    buffers: &mut Buffers,
+) -> Fate {
     let dead = |reason: String| Fate::Dead { reason, major: None };
     let book = match book(raw) {
         Ok(book) => book,
@@ -43,7 +49,7 @@ pub(crate) fn judge(raw: &Raw, origin: Origin<'_>, now: Timestamp, retention: Op
     if retention.is_some_and(|retention| book.received_at < now.saturating_sub(retention)) {
         return Fate::Expired;
     }
-    let tuple = encode(&book, origin);
+    let tuple = encode(&book, origin, buffers.take());
     Fate::Book(Book { day: book.received_at.day(), exchange: book.exchange, market: book.market, tuple })
 }
 
@@ -56,7 +62,7 @@ mod tests {
         let payload = format!(
             r#"{{"exchange":"bithumb","market":"KRW-BTC","exchange_ts":null,"requested_at":null,"received_at":"{received_at}","run":"0199d0a2-0000-7000-8000-000000000000","sequence":1,"asks":[],"bids":[]}}"#
         );
-        Raw { payload: Some(payload.into_bytes()), ..Raw::default() }
+        Raw::new(None, None, Some(payload.as_bytes()), Vec::new())
     }
 
     /// `book`, `expired`, or the reason of a dead letter.
@@ -64,7 +70,7 @@ mod tests {
         let partition = Partition::new("t", 0);
         let origin = Origin { source: "main", partition: &partition, generation: 0, offset: 0 };
         let now = Timestamp::parse("2026-11-23T10:00:00Z").expect("a time");
-        match judge(raw, origin, now, Some(Duration::from_secs(86_400))) {
+        match judge(raw, origin, now, Some(Duration::from_secs(86_400)), &mut Buffers::default()) {
             Fate::Book(book) => format!("book {} {} {}", book.exchange, book.market, book.day),
             Fate::Expired => "expired".to_owned(),
             Fate::Dead { reason, major } => major.map(|major| format!("major {major}, ")).unwrap_or_default() + &reason,
@@ -93,7 +99,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_dead() {
         assert_eq!(judged(&Raw::default()), "the record has no value");
-        let raw = |payload: &[u8]| Raw { payload: Some(payload.to_vec()), ..Raw::default() };
+        let raw = |payload: &[u8]| Raw::new(None, None, Some(payload), Vec::new());
         for payload in [&b""[..], b"\0", b"{}", b"[]", b"null", b"\xff\xfe", b"{\"exchange\":1}"] {
             let fate = judged(&raw(payload));
             assert!(!fate.starts_with("book") && fate != "expired", "{fate}");
@@ -102,9 +108,10 @@ mod tests {
 
     #[test]
     fn the_schema_header_decides_before_the_value() {
-        let with = |value: Option<&[u8]>| Raw {
-            headers: vec![(HEADER_SCHEMA.to_owned(), value.map(<[u8]>::to_vec))],
-            ..record("2026-11-23T10:00:00Z")
+        let with = |value: Option<&[u8]>| {
+            let mut raw = record("2026-11-23T10:00:00Z");
+            raw.push_header(HEADER_SCHEMA, value);
+            raw
         };
         assert!(judged(&with(Some(b"coinflow.orderbook/1"))).starts_with("book"));
         assert!(judged(&with(Some(b"coinflow.orderbook/2"))).starts_with("major 2, header schema: "));

@@ -11,7 +11,7 @@ pub(crate) use gate::{Gate, Step};
 pub(crate) use queue::{Fill, Queue};
 
 use crate::config::Batch;
-use crate::record::{Epoch, Partition, Record};
+use crate::record::{Buffers, Epoch, Partition, Record};
 
 /// What the writer tells the poll thread about a partition's stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,7 @@ struct Inner {
     database_seen: bool,
     finish_by: Option<Instant>,
     finished: bool,
+    used_buffers: Buffers,
 }
 
 /// What there is to do for the writer.
@@ -83,6 +84,7 @@ impl Handover {
             database_seen: false,
             finish_by: None,
             finished: false,
+            used_buffers: Buffers::default(),
         };
         Self { inner: Mutex::new(inner), work: Condvar::new(), room: Condvar::new() }
     }
@@ -127,6 +129,11 @@ impl Handover {
         inner.asks.remove(partition);
         inner.forgotten.insert(partition.clone());
         self.room.notify_one();
+    }
+
+    /// Those of records that are done.
+    pub(crate) fn used_buffers(&self) -> Buffers {
+        std::mem::take(&mut self.lock().used_buffers)
     }
 
     pub(crate) fn mail(&self) -> Vec<Mail> {
@@ -183,6 +190,13 @@ impl Handover {
             inner.asks.remove(partition);
         }
         inner.mail.push(Mail { partition: partition.clone(), epoch, news });
+    }
+
+    /// The writer is done with these.
+    pub(crate) fn recycle(&self, records: impl Iterator<Item = Record>) {
+        let mut buffers = Buffers::default();
+        records.for_each(|record| record.give_buffers(&mut buffers));
+        self.lock().used_buffers.append(buffers);
     }
 
     /// Whether the partition is not ours any more, though its position may still be held here.

@@ -1,9 +1,13 @@
 //! A Kafka record on its way into the database.
 
+mod raw;
+
 use std::fmt;
 use std::sync::Arc;
 
 use coinflow_common::orderbook::{Exchange, Market};
+
+pub(crate) use raw::{Buffers, Raw};
 
 /// A partition of a topic. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,30 +68,22 @@ pub(crate) struct Book {
     pub(crate) tuple: Vec<u8>,
 }
 
-/// A record as Kafka gave it: a dead letter keeps it.
-#[derive(Debug, Default)]
-pub(crate) struct Raw {
-    /// Kafka's record time in milliseconds since 1970.
-    pub(crate) at_ms: Option<i64>,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) headers: Vec<Header>,
-    pub(crate) payload: Option<Vec<u8>>,
-}
-
-/// Name and value.
-pub(crate) type Header = (String, Option<Vec<u8>>);
-
 impl Record {
     /// Roughly what it takes in memory, in bytes.
     pub(crate) fn size(&self) -> usize {
-        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        let header = |(name, value): &Header| size_of::<Header>() + name.len() + length(value);
-        let headers: usize = self.raw.headers.iter().map(header).sum();
         let fate = match &self.fate {
             Fate::Book(book) => book.tuple.len(),
             Fate::Dead { reason, .. } => reason.len(),
             Fate::Expired => 0,
         };
-        size_of::<Self>() + length(&self.raw.key) + length(&self.raw.payload) + headers + fate
+        size_of::<Self>() + self.raw.len() + fate
+    }
+
+    /// For others of its kind.
+    pub(crate) fn give_buffers(self, buffers: &mut Buffers) {
+        if let Fate::Book(book) = self.fate {
+            buffers.give(book.tuple);
+        }
+        buffers.give(self.raw.into_buffer());
     }
 }

@@ -7,5 +7,5 @@ mod settings;
 
 pub use addresses::restore_addresses;
 pub use cluster::{Cluster, State};
-pub use headers::headers;
+pub use headers::each_header;
 pub use settings::{ClusterConfig, Overrides, Role, client_config, read_brokers};

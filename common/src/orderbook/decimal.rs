@@ -62,6 +62,9 @@ impl Decimal {
     /// # Errors
     /// See [`DecimalError`]; an exponent is one.
     pub fn parse_plain(text: &str) -> Result<Self, DecimalError> {
+        if let Some(decimal) = short(text.as_bytes()) {
+            return Ok(decimal);
+        }
         let parts = split(text.as_bytes())?;
         match parts.exponent {
             Some(_) => Err(DecimalError::Exponent),
@@ -77,6 +80,9 @@ impl Decimal {
     /// # Errors
     /// See [`DecimalError`].
     pub fn parse_exchange(text: &str) -> Result<Self, DecimalError> {
+        if let Some(decimal) = short(text.as_bytes()) {
+            return Ok(decimal);
+        }
         let parts = split(text.as_bytes())?;
         let exponent = match parts.exponent {
             None => 0,
@@ -107,6 +113,34 @@ impl Decimal {
     fn comparable(self) -> u128 {
         self.digits * 10u128.pow(u32::from(SCALE_MAX - self.scale))
     }
+}
+
+/// Most digits that any number of has room in 64 bits.
+const SHORT_DIGITS_MAX: usize = 19;
+
+/// Reads in one pass what nearly every price and quantity is: plain notation and few digits.
+fn short(text: &[u8]) -> Option<Decimal> {
+    if text.len() > SHORT_DIGITS_MAX {
+        return None;
+    }
+    let mut digits = 0u64;
+    let mut point = None;
+    for (index, byte) in text.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => digits = digits * 10 + u64::from(byte - b'0'),
+            b'.' if point.is_none() => point = Some(index),
+            _ => return None,
+        }
+    }
+    let (integer, fraction) = match point {
+        None => (text.len(), 0),
+        Some(point) => (point, text.len() - point - 1),
+    };
+    if integer == 0 || (point.is_some() && fraction == 0) {
+        return None;
+    }
+    // 17 at most, beside a digit and the point.
+    Some(Decimal { digits: u128::from(digits), scale: fraction as u8 })
 }
 
 fn split(text: &[u8]) -> Result<Parts<'_>, DecimalError> {
@@ -298,6 +332,22 @@ mod tests {
         ] {
             let expected = if text == "100E-19" { Err(DecimalError::FractionDigits) } else { Ok(expected.to_owned()) };
             assert_eq!(exchange(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn both_ways_to_read_agree() {
+        let same = |decimal: Decimal| (decimal.digits(), decimal.scale());
+        let digits = "9208700456000000013";
+        for length in 1..=digits.len() {
+            for point in 0..=length {
+                let mut text = digits[digits.len() - length..].to_owned();
+                text.insert(point, '.');
+                for text in [text.trim_end_matches('.'), text.as_str(), &format!("{text}."), &format!("{text}1.")] {
+                    let long = split(text.as_bytes()).and_then(|parts| from_parts(parts.integer, parts.fraction, 0));
+                    assert_eq!(Decimal::parse_plain(text).map(same), long.map(same), "{text}");
+                }
+            }
         }
     }
 

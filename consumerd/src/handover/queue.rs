@@ -77,7 +77,7 @@ mod tests {
     use crate::record::{Epoch, Fate, Raw};
 
     fn record(number: i32, offset: i64, payload: usize) -> Record {
-        let raw = Raw { payload: Some(vec![0; payload]), ..Raw::default() };
+        let raw = Raw::new(None, None, Some(&vec![0; payload]), Vec::new());
         Record { partition: Partition::new("t", number), epoch: Epoch(0), offset, fate: Fate::Expired, raw }
     }
 

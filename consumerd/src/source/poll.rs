@@ -20,7 +20,7 @@ use super::{Consumer, Link};
 use crate::config::Source;
 use crate::decode::judge;
 use crate::handover::{Fill, Gate, Handover, Mail, News, Step};
-use crate::record::{Partition, Raw, Record};
+use crate::record::{Buffers, Partition, Raw, Record};
 use crate::state::State;
 use crate::store::{Identity, Origin};
 
@@ -57,6 +57,7 @@ pub(crate) struct Poll {
     missing_topics: BTreeSet<String>,
     overview_at: Option<Instant>,
     reread_at: Option<Instant>,
+    buffers: Buffers,
 }
 
 impl Poll {
@@ -78,6 +79,7 @@ impl Poll {
             missing_topics: BTreeSet::new(),
             overview_at: None,
             reread_at: None,
+            buffers: Buffers::default(),
         }
     }
 
@@ -151,6 +153,9 @@ impl Poll {
     }
 
     fn read(&mut self) -> Result<(), String> {
+        if self.buffers.is_empty() {
+            self.buffers = self.handover.used_buffers();
+        }
         let consumer = Arc::clone(&self.consumer);
         let now = Timestamp::from_system(SystemTime::now());
         let mut wait = POLL;
@@ -176,9 +181,9 @@ impl Poll {
         let offset = message.offset();
         let verdict = self.partitions.accept(message.topic(), message.partition(), offset);
         let Verdict::Take { partition, epoch, generation } = verdict else { return Fill::Some };
-        let raw = copy(message);
+        let raw = copy(message, self.buffers.take());
         let origin = Origin { source: &self.source.name, partition, generation, offset };
-        let fate = judge(&raw, origin, now, self.retention);
+        let fate = judge(&raw, origin, now, self.retention, &mut self.buffers);
         self.handover.push(Record { partition: partition.clone(), epoch, offset, fate, raw })
     }
 
@@ -409,11 +414,8 @@ fn with_offsets(offsets: &[(Partition, i64)]) -> Option<TopicPartitionList> {
 }
 
 /// A message pins memory of librdkafka, so it is copied at once.
-pub(crate) fn copy(message: &BorrowedMessage<'_>) -> Raw {
-    Raw {
-        at_ms: message.timestamp().to_millis(),
-        key: message.key().map(<[u8]>::to_vec),
-        headers: coinflow_common::kafka::headers(message),
-        payload: message.payload().map(<[u8]>::to_vec),
-    }
+pub(crate) fn copy(message: &BorrowedMessage<'_>, buffer: Vec<u8>) -> Raw {
+    let mut raw = Raw::new(message.timestamp().to_millis(), message.key(), message.payload(), buffer);
+    coinflow_common::kafka::each_header(message, |name, value| raw.push_header(name, value));
+    raw
 }

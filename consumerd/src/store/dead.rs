@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::fault::PgFault;
 use super::schema::Schema;
-use crate::record::{Header, Record};
+use crate::record::{Raw, Record};
 
 /// A reason may quote the record; so much of it is enough.
 const REASON_CHARS_MAX: usize = 500;
@@ -42,9 +42,9 @@ pub(super) fn insert(
     let generations: Vec<i32> = letters.iter().map(|letter| letter.generation).collect();
     let offsets: Vec<i64> = letters.iter().map(|letter| letter.record.offset).collect();
     let times: Vec<Option<f64>> = letters.iter().map(|letter| seconds(letter.record.raw.at_ms)).collect();
-    let keys: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.record.raw.key.as_deref()).collect();
-    let headers: Vec<String> = letters.iter().map(|letter| headers(&letter.record.raw.headers)).collect();
-    let payloads: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.record.raw.payload.as_deref()).collect();
+    let keys: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.record.raw.key()).collect();
+    let headers: Vec<String> = letters.iter().map(|letter| headers(&letter.record.raw)).collect();
+    let payloads: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.record.raw.payload()).collect();
     let states: Vec<Option<&str>> = letters.iter().map(|letter| letter.sqlstate).collect();
     let reasons: Vec<String> = letters.iter().map(|letter| clean(letter.reason)).collect();
     let table = schema.table("dead_letter");
@@ -73,8 +73,8 @@ fn seconds(at_ms: Option<i64>) -> Option<f64> {
 
 /// As a JSON list, which keeps order and repetition. A value that is no text, or holds a NUL, which jsonb does not
 /// take, is shown in base64.
-fn headers(headers: &[Header]) -> String {
-    let shown = |(key, value): &Header| {
+fn headers(raw: &Raw) -> String {
+    let shown = |(key, value): (&str, Option<&[u8]>)| {
         let key = clean(key);
         match value {
             None => json!({ "key": key, "value": Value::Null }),
@@ -84,11 +84,11 @@ fn headers(headers: &[Header]) -> String {
             },
         }
     };
-    Value::Array(headers.iter().map(shown).collect()).to_string()
+    Value::Array(raw.headers().map(shown).collect()).to_string()
 }
 
-/// The headers that such a list was made of. One that consumerd did not write is as good as none.
-pub(super) fn parse_headers(json: &str) -> Vec<Header> {
+/// Appends the headers that such a list was made of. One that consumerd did not write is as good as none.
+pub(super) fn push_headers(raw: &mut Raw, json: &str) {
     #[derive(Deserialize)]
     struct Shown {
         key: String,
@@ -96,11 +96,10 @@ pub(super) fn parse_headers(json: &str) -> Vec<Header> {
         base64: Option<String>,
     }
     let shown: Vec<Shown> = serde_json::from_str(json).unwrap_or_default();
-    let header = |Shown { key, value, base64 }| {
-        let bytes = base64.and_then(|base64: String| openssl::base64::decode_block(&base64).ok());
-        (key, value.map(String::into_bytes).or(bytes))
-    };
-    shown.into_iter().map(header).collect()
+    for Shown { key, value, base64 } in shown {
+        let bytes = base64.and_then(|base64| openssl::base64::decode_block(&base64).ok());
+        raw.push_header(&key, value.map(String::into_bytes).or(bytes).as_deref());
+    }
 }
 
 /// Bounded, and without NUL, which PostgreSQL's text does not take.
@@ -122,12 +121,18 @@ mod tests {
             ("k", Some(b"\xff\xfe"), r#"[{"base64":"//4=","key":"k"}]"#),
         ];
         for (key, value, shown) in table {
-            let header = (key.to_owned(), value.map(<[u8]>::to_vec));
-            assert_eq!(headers(std::slice::from_ref(&header)), shown);
-            assert_eq!(parse_headers(shown), [header]);
+            let mut raw = Raw::default();
+            raw.push_header(key, value);
+            assert_eq!(headers(&raw), shown);
+            let mut read = Raw::default();
+            push_headers(&mut read, shown);
+            assert_eq!(read.headers().collect::<Vec<_>>(), [(key, value)]);
         }
-        assert!(parse_headers("[]").is_empty() && parse_headers("{}").is_empty());
-        assert_eq!(headers(&[]), "[]");
+        for none in ["[]", "{}"] {
+            let mut raw = Raw::default();
+            push_headers(&mut raw, none);
+            assert_eq!(headers(&raw), "[]");
+        }
     }
 
     #[test]

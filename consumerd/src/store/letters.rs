@@ -32,8 +32,9 @@ pub(crate) struct Letter {
 impl Letter {
     /// The record as it came, as far as storing it needs.
     pub(crate) fn raw(&self) -> Raw {
-        let Self { key, headers, payload, .. } = self;
-        Raw { at_ms: None, key: key.clone(), headers: dead::parse_headers(headers), payload: payload.clone() }
+        let mut raw = Raw::new(None, self.key.as_deref(), self.payload.as_deref(), Vec::new());
+        dead::push_headers(&mut raw, &self.headers);
+        raw
     }
 }
 

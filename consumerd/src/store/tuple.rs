@@ -44,9 +44,10 @@ pub(crate) struct Origin<'a> {
     pub(crate) offset: i64,
 }
 
-/// The tuple of a book.
-pub(crate) fn encode(book: &OrderBook, origin: Origin<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(TUPLE_BYTES);
+/// The tuple of a book, in this buffer. What it held is forgotten.
+pub(crate) fn encode(book: &OrderBook, origin: Origin<'_>, mut out: Vec<u8>) -> Vec<u8> {
+    out.clear();
+    out.reserve(TUPLE_BYTES);
     out.extend((COLUMNS.len() as i16).to_be_bytes());
     text(&mut out, book.exchange.as_str());
     text(&mut out, book.market.as_str());
@@ -98,7 +99,8 @@ mod tests {
             "run":"0199d0a2-0000-7000-8000-000000000000","sequence":7,"asks":[["1.5","2"]],"bids":[]}"#;
         let book = OrderBook::decode(value).expect("a book");
         let partition = Partition::new("t", 3);
-        let tuple = encode(&book, Origin { source: "main", partition: &partition, generation: 1, offset: 9 });
+        let tuple =
+            encode(&book, Origin { source: "main", partition: &partition, generation: 1, offset: 9 }, Vec::new());
         let mut rest = &tuple[2..];
         let mut fields = Vec::new();
         while !rest.is_empty() {

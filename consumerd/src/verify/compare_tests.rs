@@ -23,7 +23,7 @@ fn book(sequence: i64) -> OrderBook {
 /// The fields of the tuple that the daemon would store.
 fn stored(book: &OrderBook) -> Vec<Option<Vec<u8>>> {
     let partition = Partition::new("t", 0);
-    let tuple = encode(book, Origin { source: "main", partition: &partition, generation: 0, offset: 0 });
+    let tuple = encode(book, Origin { source: "main", partition: &partition, generation: 0, offset: 0 }, Vec::new());
     let (mut rest, mut fields) = (&tuple[2..], Vec::new());
     while let Some((length, tail)) = rest.split_first_chunk::<4>() {
         let length = usize::try_from(i32::from_be_bytes(*length)).ok();

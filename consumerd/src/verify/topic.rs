@@ -158,6 +158,7 @@ impl Topics {
         let partition = &part.partition;
         let mut window = Window::new(begin);
         let mut last = Instant::now();
+        let mut buffer = Vec::new();
         if begin < part.next {
             self.assign(partition, begin)?;
         }
@@ -177,8 +178,9 @@ impl Topics {
                     if offset >= part.next {
                         break;
                     }
-                    let raw = copy(&message);
-                    window.push(offset, decode::book(&raw), raw.key.as_deref(), raw.at_ms, bounds);
+                    let raw = copy(&message, buffer);
+                    window.push(offset, decode::book(&raw), raw.key(), raw.at_ms, bounds);
+                    buffer = raw.into_buffer();
                 }
                 // The last offsets before the position are no records, such as the marks of transactions.
                 Some(Err(KafkaError::PartitionEOF(_))) => break,

@@ -198,7 +198,7 @@ impl Writer {
                     self.moved(&step.partition, step.to, step.last_record_ms);
                 }
                 match is_whole {
-                    true => drop(self.records.drain(..number)),
+                    true => self.handover.recycle(self.records.drain(..number)),
                     false => keep_current(&mut self.records, &self.positions),
                 }
                 self.records_max = self.records_max.saturating_mul(2);

@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn record(number: i32, epoch: u64, offset: i64) -> Record {
-        let raw = Raw { at_ms: Some(offset * 10), ..Raw::default() };
+        let raw = Raw::new(Some(offset * 10), None, None, Vec::new());
         Record { partition: partition(number), epoch: Epoch(epoch), offset, fate: Fate::Expired, raw }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coinflow_common::orderbook::{HEADER_SCHEMA, OrderBook, Timestamp, check_schema, other_major};
 
-use crate::record::{Book, Buffers, Fate, Raw};
+use crate::record::{Book, Fate, Raw};
 use crate::store::{Origin, encode};
 
 /// 2017-01-01: no exchange that coinflow reads is older, so an earlier clock is a wrong one.
@@ -27,13 +27,13 @@ fn schema(raw: &Raw) -> Option<&[u8]> {
     schema.map(|(_, value)| value.unwrap_or_default())
 }
 
-/// Judges a record. A book is encoded for COPY at once, into one of these buffers.
+/// Judges a record. A book is encoded for COPY at once, into this buffer.
 pub(crate) fn judge(
     raw: &Raw,
     origin: Origin<'_>,
     now: Timestamp,
     retention: Option<Duration>,
-    buffers: &mut Buffers,
+    buffer: impl FnOnce() -> Vec<u8>,
 ) -> Fate {
     let dead = |reason: String| Fate::Dead { reason, major: None };
     let book = match book(raw) {
@@ -49,7 +49,7 @@ pub(crate) fn judge(
     if retention.is_some_and(|retention| book.received_at < now.saturating_sub(retention)) {
         return Fate::Expired;
     }
-    let tuple = encode(&book, origin, buffers.take());
+    let tuple = encode(&book, origin, buffer());
     Fate::Book(Book { day: book.received_at.day(), exchange: book.exchange, market: book.market, tuple })
 }
 
@@ -70,7 +70,7 @@ mod tests {
         let partition = Partition::new("t", 0);
         let origin = Origin { source: "main", partition: &partition, generation: 0, offset: 0 };
         let now = Timestamp::parse("2026-11-23T10:00:00Z").expect("a time");
-        match judge(raw, origin, now, Some(Duration::from_secs(86_400)), &mut Buffers::default()) {
+        match judge(raw, origin, now, Some(Duration::from_secs(86_400)), Vec::new) {
             Fate::Book(book) => format!("book {} {} {}", book.exchange, book.market, book.day),
             Fate::Expired => "expired".to_owned(),
             Fate::Dead { reason, major } => major.map(|major| format!("major {major}, ")).unwrap_or_default() + &reason,

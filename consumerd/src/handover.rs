@@ -11,7 +11,7 @@ pub(crate) use gate::{Gate, Step};
 pub(crate) use queue::{Fill, Queue};
 
 use crate::config::Batch;
-use crate::record::{Buffers, Epoch, Partition, Record};
+use crate::record::{Epoch, Partition, Record, Spare};
 
 /// What the writer tells the poll thread about a partition's stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ struct Inner {
     database_seen: bool,
     finish_by: Option<Instant>,
     finished: bool,
-    used_buffers: Buffers,
+    spare: Spare,
 }
 
 /// What there is to do for the writer.
@@ -84,7 +84,7 @@ impl Handover {
             database_seen: false,
             finish_by: None,
             finished: false,
-            used_buffers: Buffers::default(),
+            spare: Spare::default(),
         };
         Self { inner: Mutex::new(inner), work: Condvar::new(), room: Condvar::new() }
     }
@@ -131,9 +131,9 @@ impl Handover {
         self.room.notify_one();
     }
 
-    /// Those of records that are done.
-    pub(crate) fn used_buffers(&self) -> Buffers {
-        std::mem::take(&mut self.lock().used_buffers)
+    /// The buffers of records that are done.
+    pub(crate) fn take_spare(&self) -> Spare {
+        std::mem::take(&mut self.lock().spare)
     }
 
     pub(crate) fn mail(&self) -> Vec<Mail> {
@@ -194,9 +194,9 @@ impl Handover {
 
     /// The writer is done with these.
     pub(crate) fn recycle(&self, records: impl Iterator<Item = Record>) {
-        let mut buffers = Buffers::default();
-        records.for_each(|record| record.give_buffers(&mut buffers));
-        self.lock().used_buffers.append(buffers);
+        let mut spare = Spare::default();
+        records.for_each(|record| record.give_buffers(&mut spare));
+        self.lock().spare.append(spare);
     }
 
     /// Whether the partition is not ours any more, though its position may still be held here.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use coinflow_common::orderbook::{Exchange, Market};
 
-pub(crate) use raw::{Buffers, Raw};
+pub(crate) use raw::{Buffers, Raw, Spare};
 
 /// A partition of a topic. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,10 +80,10 @@ impl Record {
     }
 
     /// For others of its kind.
-    pub(crate) fn give_buffers(self, buffers: &mut Buffers) {
+    pub(crate) fn give_buffers(self, spare: &mut Spare) {
         if let Fate::Book(book) = self.fate {
-            buffers.give(book.tuple);
+            spare.tuples.give(book.tuple);
         }
-        buffers.give(self.raw.into_buffer());
+        spare.raws.give(self.raw.into_buffer());
     }
 }

@@ -12,7 +12,7 @@ use crate::columns::one_line;
 use crate::command::{Outcome, database, print, told};
 use crate::config::Config;
 use crate::decode::judge;
-use crate::record::{Book, Buffers, Fate};
+use crate::record::{Book, Fate};
 use crate::store::days::Day;
 use crate::store::letters::{self, Letter, Stored};
 use crate::store::{Origin, PgFault, Schema};
@@ -109,7 +109,7 @@ impl Retry {
 fn rejudge(letter: &Letter, now: Timestamp, retention: Option<Duration>) -> Result<(Book, Timestamp), String> {
     let Letter { source, partition, generation, offset, .. } = letter;
     let origin = Origin { source, partition, generation: *generation, offset: *offset };
-    match judge(&letter.raw(), origin, now, retention, &mut Buffers::default()) {
+    match judge(&letter.raw(), origin, now, retention, Vec::new) {
         Fate::Book(book) => {
             let again = OrderBook::decode(letter.payload.as_deref().unwrap_or_default());
             let again = again.map_err(|error| error.to_string())?;

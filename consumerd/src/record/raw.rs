@@ -99,34 +99,55 @@ impl<'a> Iterator for Headers<'a> {
     }
 }
 
-/// Buffers to be used again. A record has two, and to allocate some kilobytes in one thread and to free them in another
-/// costs as much as to fill them.
+/// Buffers of records that are done, to be used again: to allocate some kilobytes in one thread and to free them in
+/// another costs as much as to fill them. Apart by what they were for, since each kind has its size.
 #[derive(Debug, Default)]
-pub(crate) struct Buffers(Vec<Vec<u8>>);
+pub(crate) struct Spare {
+    pub(crate) raws: Buffers,
+    pub(crate) tuples: Buffers,
+}
 
-/// Enough for the batch that is read while another one is stored.
-const BUFFERS_MAX: usize = 4096;
+impl Spare {
+    /// Takes those of another one, as far as there is room.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.raws.append(other.raws);
+        self.tuples.append(other.tuples);
+    }
+}
+
+/// Buffers of one kind, bounded.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    buffers: Vec<Vec<u8>>,
+    /// Their capacities together.
+    bytes: usize,
+}
+
+/// What a usual batch has: one is read while another one is stored.
+const BYTES_MAX: usize = 3 << 20;
 /// Bigger ones are freed: few books are so big, and one that was once would keep its memory.
 const BUFFER_BYTES_MAX: usize = 8 << 10;
 
 impl Buffers {
-    pub(crate) fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_default()
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop()?;
+        self.bytes -= buffer.capacity();
+        Some(buffer)
     }
 
     pub(crate) fn give(&mut self, buffer: Vec<u8>) {
-        if self.0.len() < BUFFERS_MAX && (1..=BUFFER_BYTES_MAX).contains(&buffer.capacity()) {
-            self.0.push(buffer);
+        let bytes = buffer.capacity();
+        if (1..=BUFFER_BYTES_MAX).contains(&bytes) && self.bytes + bytes <= BYTES_MAX {
+            self.bytes += bytes;
+            self.buffers.push(buffer);
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn append(&mut self, mut other: Self) {
-        other.0.truncate(BUFFERS_MAX.saturating_sub(self.0.len()));
-        self.0.append(&mut other.0);
+    fn append(&mut self, other: Self) {
+        match self.buffers.is_empty() {
+            true => *self = other,
+            false => other.buffers.into_iter().for_each(|buffer| self.give(buffer)),
+        }
     }
 }
 
@@ -155,14 +176,16 @@ mod tests {
         let mut buffers = Buffers::default();
         buffers.give(Vec::new());
         buffers.give(Vec::with_capacity(BUFFER_BYTES_MAX * 2));
-        assert!(buffers.is_empty());
-        for _ in 0..BUFFERS_MAX + 1 {
-            buffers.give(Vec::with_capacity(8));
+        assert!(buffers.take().is_none());
+        for _ in 0..=BYTES_MAX / 8192 {
+            buffers.give(Vec::with_capacity(8192));
         }
+        assert_eq!(buffers.bytes, BYTES_MAX);
         let mut others = Buffers::default();
         others.give(Vec::with_capacity(8));
         buffers.append(others);
-        assert_eq!(buffers.0.len(), BUFFERS_MAX);
-        assert!(buffers.take().capacity() >= 8);
+        assert_eq!(buffers.buffers.len(), BYTES_MAX / 8192);
+        assert_eq!(buffers.take().map(|buffer| buffer.capacity()), Some(8192));
+        assert_eq!(buffers.bytes, BYTES_MAX - 8192);
     }
 }

@@ -49,8 +49,9 @@ const DEFAULTS: [(&str, &str); 9] = [
     // Topics and partitions that appear are found this soon.
     ("topic.metadata.refresh.interval.ms", "3000"),
     // A fetch brings so much of each partition, still compressed: it is what this queue is exceeded by, several times over.
+    // With 4096 the same drain had the same rate, and took 3 MB more.
     (FETCH_BYTES, "262144"),
-    ("queued.max.messages.kbytes", "4096"),
+    ("queued.max.messages.kbytes", "2048"),
     ("queued.min.messages", "10000"),
     // How long fetching pauses when that much has been fetched.
     ("fetch.queue.backoff.ms", "20"),

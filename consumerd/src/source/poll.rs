@@ -20,7 +20,7 @@ use super::{Consumer, Link};
 use crate::config::Source;
 use crate::decode::judge;
 use crate::handover::{Fill, Gate, Handover, Mail, News, Step};
-use crate::record::{Buffers, Partition, Raw, Record};
+use crate::record::{Buffers, Partition, Raw, Record, Spare};
 use crate::state::State;
 use crate::store::{Identity, Origin};
 
@@ -57,7 +57,7 @@ pub(crate) struct Poll {
     missing_topics: BTreeSet<String>,
     overview_at: Option<Instant>,
     reread_at: Option<Instant>,
-    buffers: Buffers,
+    spare: Spare,
 }
 
 impl Poll {
@@ -79,7 +79,7 @@ impl Poll {
             missing_topics: BTreeSet::new(),
             overview_at: None,
             reread_at: None,
-            buffers: Buffers::default(),
+            spare: Spare::default(),
         }
     }
 
@@ -153,9 +153,6 @@ impl Poll {
     }
 
     fn read(&mut self) -> Result<(), String> {
-        if self.buffers.is_empty() {
-            self.buffers = self.handover.used_buffers();
-        }
         let consumer = Arc::clone(&self.consumer);
         let now = Timestamp::from_system(SystemTime::now());
         let mut wait = POLL;
@@ -181,9 +178,10 @@ impl Poll {
         let offset = message.offset();
         let verdict = self.partitions.accept(message.topic(), message.partition(), offset);
         let Verdict::Take { partition, epoch, generation } = verdict else { return Fill::Some };
-        let raw = copy(message, self.buffers.take());
+        let (spare, handover) = (&mut self.spare, &self.handover);
+        let raw = copy(message, buffer(spare, handover, |spare| &mut spare.raws));
         let origin = Origin { source: &self.source.name, partition, generation, offset };
-        let fate = judge(&raw, origin, now, self.retention, &mut self.buffers);
+        let fate = judge(&raw, origin, now, self.retention, || buffer(spare, handover, |spare| &mut spare.tuples));
         self.handover.push(Record { partition: partition.clone(), epoch, offset, fate, raw })
     }
 
@@ -411,6 +409,14 @@ fn with_offsets(offsets: &[(Partition, i64)]) -> Option<TopicPartitionList> {
         list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(*next)).ok()?;
     }
     (list.count() > 0).then_some(list)
+}
+
+/// One of our own, or of those that the writer is done with.
+fn buffer(spare: &mut Spare, handover: &Handover, kind: fn(&mut Spare) -> &mut Buffers) -> Vec<u8> {
+    kind(spare).take().unwrap_or_else(|| {
+        spare.append(handover.take_spare());
+        kind(spare).take().unwrap_or_default()
+    })
 }
 
 /// A message pins memory of librdkafka, so it is copied at once.

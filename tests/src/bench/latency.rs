@@ -1,5 +1,6 @@
 //! From the exchange's reply to the row that another session sees, at 200 books a second; beside it, a loop that inserts
-//! and commits one book at a time.
+//! and commits one book at a time. The same session looks at both: it takes its share of two cores, and its pauses are in
+//! what it sees.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,9 +32,10 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
     let mut consumerd = super::consumerd(&kafka, &postgres, TOPIC)?;
     let [mut middle, mut tail] = [Runs::default(), Runs::default()];
     let [mut producer_memory, mut consumer_memory] = [Runs::default(), Runs::default()];
+    let mut answered = Vec::new();
     for run in 0..size.runs {
         let mut ours: Option<Vec<f64>> = None;
-        let mut beside: Option<Vec<f64>> = None;
+        let mut beside: Option<Inserted> = None;
         // The first turn makes the table, so that it has to be coinflow's.
         for turn in 0..2 {
             if (run + turn) % 2 == 0 {
@@ -47,18 +49,22 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
         }
         let (Some(ours), Some(beside)) = (ours, beside) else { return Err("a turn was left out".to_owned()) };
         progress(&format!(
-            "latency run {run}: p50 {:.2} p99 {:.2} ms of {} books, INSERT p50 {:.2} p99 {:.2}",
+            "latency run {run}: p50 {:.2} p99 {:.2} ms of {} books, INSERT p50 {:.2} p99 {:.2}, answered p50 {:.2}",
             percentile(&ours, 50),
             percentile(&ours, 99),
             ours.len(),
-            percentile(&beside, 50),
-            percentile(&beside, 99)
+            percentile(&beside.seen, 50),
+            percentile(&beside.seen, 99),
+            percentile(&beside.answered, 50)
         ));
+        answered.push(percentile(&beside.answered, 50));
         middle.ours.push(percentile(&ours, 50));
-        middle.limit.push(percentile(&beside, 50));
+        middle.limit.push(percentile(&beside.seen, 50));
         tail.ours.push(percentile(&ours, 99));
-        tail.limit.push(percentile(&beside, 99));
+        tail.limit.push(percentile(&beside.seen, 99));
     }
+    answered.sort_by(f64::total_cmp);
+    let answered = percentile(&answered, 50);
     let figure = |what, runs, goal| Figure {
         part: "latency",
         what,
@@ -66,7 +72,10 @@ pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
         beside: "INSERT and COMMIT of each book",
         runs,
         goal: Goal::AboveByAtMost(goal),
-        note: "200 books/s; coinflow's is seen by a session that looks each millisecond".to_owned(),
+        note: format!(
+            "200 books/s; both seen by a session that looks each millisecond; the COMMIT beside it is answered after \
+             {answered:.2} ms at the median"
+        ),
     };
     let memory = |what, runs, goal| Figure {
         part: "memory",
@@ -99,7 +108,7 @@ fn coinflow(
     let began = now_micros();
     let is_over = AtomicBool::new(false);
     let (seen, until) = std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| watch(postgres.connect()?, &is_over));
+        let watcher = scope.spawn(|| watch(postgres.connect()?, POSITIONS, &is_over));
         std::thread::sleep(Duration::from_secs(size.seconds));
         let until = now_micros();
         // For the last ones.
@@ -123,9 +132,7 @@ fn coinflow(
         .iter()
         .map(|row| {
             let (partition, offset, received): (i32, i64, i64) = (row.get(0), row.get(1), row.get(2));
-            let looks = seen.get(&partition).map_or(&[][..], Vec::as_slice);
-            let look = looks.get(looks.partition_point(|(next, _)| *next <= offset));
-            look.map_or(f64::INFINITY, |(_, at)| (at - received) as f64 / 1000.0)
+            first_look(&seen, partition, offset).map_or(f64::INFINITY, |at| (at - received) as f64 / 1000.0)
         })
         .collect();
     late.sort_by(f64::total_cmp);
@@ -134,14 +141,22 @@ fn coinflow(
     Ok((late, memory))
 }
 
-/// Positions by partition with the first time each was seen, in µs since 1970. A position becomes visible together with
-/// the rows before it.
+/// A position becomes visible together with the rows before it.
+const POSITIONS: &str = "SELECT kafka_partition, next_offset FROM coinflow.kafka_offset";
+/// All transactions before this one are visible, or have failed.
+const TRANSACTIONS: &str = "SELECT 0, pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+
+/// Marks by partition with the first time each was seen, in µs since 1970. Everything before a mark is visible.
 type Seen = BTreeMap<i32, Vec<(i64, i64)>>;
 
-fn watch(mut client: Client, is_over: &AtomicBool) -> Result<Seen, String> {
-    let statement = client
-        .prepare("SELECT kafka_partition, next_offset FROM coinflow.kafka_offset")
-        .map_err(|error| super::whole(&error))?;
+/// When what is numbered so was seen.
+fn first_look(seen: &Seen, partition: i32, number: i64) -> Option<i64> {
+    let looks = seen.get(&partition)?;
+    looks.get(looks.partition_point(|(next, _)| *next <= number)).map(|(_, at)| *at)
+}
+
+fn watch(mut client: Client, marks: &str, is_over: &AtomicBool) -> Result<Seen, String> {
+    let statement = client.prepare(marks).map_err(|error| super::whole(&error))?;
     let mut seen = Seen::new();
     while !is_over.load(Ordering::Relaxed) {
         let rows = client.query(&statement, &[]).map_err(|error| super::whole(&error))?;
@@ -158,8 +173,37 @@ fn watch(mut client: Client, is_over: &AtomicBool) -> Result<Seen, String> {
     Ok(seen)
 }
 
-/// How long after it was due each book is committed by an INSERT of its own, at the same rate into the same table, in ms, sorted.
-fn inserts(postgres: &Postgres, size: Size) -> Result<Vec<f64>, String> {
+/// How long after it was due each book is stored by an INSERT of its own, at the same rate into the same table, in ms, sorted.
+struct Inserted {
+    /// Its COMMIT is answered.
+    answered: Vec<f64>,
+    seen: Vec<f64>,
+}
+
+fn inserts(postgres: &Postgres, size: Size) -> Result<Inserted, String> {
+    let is_over = AtomicBool::new(false);
+    let (inserted, seen) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch(postgres.connect()?, TRANSACTIONS, &is_over));
+        let inserted = insert_all(postgres, size);
+        std::thread::sleep(LOOK * 100);
+        is_over.store(true, Ordering::Relaxed);
+        (inserted, watcher.join().unwrap_or_else(|_| Err("the watcher panicked".to_owned())))
+    });
+    let (inserted, seen) = (inserted?, seen?);
+    let late = |(transaction, due, _): &(i64, i64, f64)| {
+        first_look(&seen, 0, *transaction).map_or(f64::INFINITY, |at| (at - due) as f64 / 1000.0)
+    };
+    let mut result = Inserted {
+        answered: inserted.iter().map(|(.., late)| *late).collect(),
+        seen: inserted.iter().map(late).collect(),
+    };
+    result.answered.sort_by(f64::total_cmp);
+    result.seen.sort_by(f64::total_cmp);
+    Ok(result)
+}
+
+/// Of each book: its transaction, when it was due, in µs since 1970, and after how many ms the COMMIT was answered.
+fn insert_all(postgres: &Postgres, size: Size) -> Result<Vec<(i64, i64, f64)>, String> {
     let mut client = postgres.connect()?;
     let statement = client
         .prepare(
@@ -167,13 +211,14 @@ fn inserts(postgres: &Postgres, size: Size) -> Result<Vec<f64>, String> {
              producer_sequence, ask_price, ask_quantity, bid_price, bid_quantity, kafka_source, kafka_topic, \
              kafka_partition, kafka_generation, kafka_offset) VALUES ($1, $2, $3::text::timestamptz, \
              $3::text::timestamptz, $3::text::timestamptz, $4::text::uuid, $5, $6::text::numeric[], \
-             $7::text::numeric[], $8::text::numeric[], $9::text::numeric[], 'beside', 'beside', 0, 0, $5)",
+             $7::text::numeric[], $8::text::numeric[], $9::text::numeric[], 'beside', 'beside', 0, 0, $5) \
+             RETURNING pg_current_xact_id()::text::bigint",
         )
         .map_err(|error| super::whole(&error))?;
     let shape = Shape { books: 0, levels: 30, partitions: 1, markets: u64::from(MARKETS) };
     let (run, step) = (Uuid::now_v7(), INTERVAL / MARKETS);
-    let mut late = Vec::new();
-    let began = Instant::now();
+    let mut inserted = Vec::new();
+    let (began, began_micros) = (Instant::now(), now_micros());
     for index in 0..size.seconds as u32 * MARKETS {
         std::thread::sleep((began + step * index).saturating_duration_since(Instant::now()));
         let received_at = Timestamp::from_system(SystemTime::now());
@@ -185,8 +230,8 @@ fn inserts(postgres: &Postgres, size: Size) -> Result<Vec<f64>, String> {
         let quantity = |level: &Level| level.quantity.to_string();
         let arrays =
             [side(&book.asks, price), side(&book.asks, quantity), side(&book.bids, price), side(&book.bids, quantity)];
-        client
-            .execute(
+        let row = client
+            .query_one(
                 &statement,
                 &[
                     &book.exchange.as_str(),
@@ -202,8 +247,12 @@ fn inserts(postgres: &Postgres, size: Size) -> Result<Vec<f64>, String> {
             )
             .map_err(|error| super::whole(&error))?;
         // What an earlier one has held up is late, too.
-        late.push((began + step * index).elapsed().as_secs_f64() * 1000.0);
+        let due = step * index;
+        inserted.push((
+            row.get(0),
+            began_micros + due.as_micros() as i64,
+            (began + due).elapsed().as_secs_f64() * 1000.0,
+        ));
     }
-    late.sort_by(f64::total_cmp);
-    Ok(late)
+    Ok(inserted)
 }

@@ -23,20 +23,23 @@ mod worker;
 mod shipped;
 
 fn main() -> ! {
-    limit_arenas();
+    tune_allocator();
     cli::run().leave()
 }
 
-/// glibc gives nearly each thread a heap of its own, and what books leave in one is of no use in another.
+/// glibc gives nearly each thread a heap of its own, and what books leave in one is of no use in another. A batch for the
+/// spool leaves gaps there that nothing fills: what is that large gets its own pages, which go with it.
 #[cfg(target_env = "gnu")]
-fn limit_arenas() {
+fn tune_allocator() {
     const ARENAS: i32 = 2;
+    const LARGE_BYTES: i32 = 64 << 10;
     #[expect(unsafe_code, reason = "there is no safe access to it")]
     // SAFETY: no other thread runs yet; a setting that is refused changes nothing.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
     }
 }
 
 #[cfg(not(target_env = "gnu"))]
-fn limit_arenas() {}
+fn tune_allocator() {}

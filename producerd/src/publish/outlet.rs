@@ -33,11 +33,11 @@ pub(super) use self::ending::Rest;
 const OUTBOX_BYTES_MAX: usize = 1 << 20;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// What is read from the spool ahead of what Kafka takes.
-const READ_AHEAD_BYTES: usize = 1 << 20;
+const READ_AHEAD_BYTES: usize = 512 << 10;
 /// So much of what waits to be written wakes the writer before its time.
-const WRITE_BYTES: usize = 512 << 10;
+const WRITE_BYTES: usize = 256 << 10;
 /// What is written at once.
-const WRITE_BYTES_MAX: usize = 1 << 20;
+const WRITE_BYTES_MAX: usize = 512 << 10;
 /// Books wait so long for the spool to be opened.
 const OPEN_MAX: Duration = Duration::from_secs(5);
 /// Records handed to librdkafka under one lock.

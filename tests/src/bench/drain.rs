@@ -9,7 +9,7 @@ use super::limit::{self, Copied, Tuples};
 use super::report::Figure;
 use super::stats::{Goal, Runs};
 use super::{READY, Size, cpu, progress, stop, summary};
-use crate::servers::{Daemon, Kafka};
+use crate::servers::Daemon;
 
 const TOPIC: &str = "coinflow.orderbook.bithumb";
 const LOOK: Duration = Duration::from_millis(5);
@@ -26,7 +26,7 @@ pub(super) struct Drained {
 
 pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
     let shape = Shape { books: size.drain_books, levels: 30, partitions: 4, markets: 100 };
-    let kafka = Kafka::start()?;
+    let kafka = super::kafka()?;
     let postgres = super::postgres()?;
     let values = books::fill(&kafka.client(), &kafka.bootstrap(), TOPIC, &shape)?;
     let mut client = postgres.connect()?;

@@ -41,7 +41,7 @@ impl World {
     fn new(size: Size, factor: u64) -> Result<World, String> {
         let shape =
             Shape { books: size.drain_books, levels: LEVELS, partitions: 4 * factor as i32, markets: 100 * factor };
-        let (kafka, postgres) = (Kafka::start()?, super::postgres()?);
+        let (kafka, postgres) = (super::kafka()?, super::postgres()?);
         books::fill(&kafka.client(), &kafka.bootstrap(), TOPIC, &shape)?;
         let mut daemon = consumerd(&kafka, &postgres, TOPIC)?;
         let mut client = postgres.connect()?;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::servers::{Daemon, Kafka, Postgres, PostgresOptions, Program};
+use crate::servers::{Daemon, Jvm, Kafka, KafkaOptions, Postgres, PostgresOptions, Program};
 use report::{Circumstances, Figure};
 
 /// The parts in the order in which they run, with what each is.
@@ -159,6 +159,11 @@ fn whole(error: &dyn std::error::Error) -> String {
         Some(cause) => format!("{error}: {}", whole(cause)),
         None => error.to_string(),
     }
+}
+
+/// Kafka as its scripts start it.
+fn kafka() -> Result<Kafka, String> {
+    Kafka::start_with(&KafkaOptions { jvm: Jvm::AsShipped, ..KafkaOptions::default() })
 }
 
 /// PostgreSQL as Debian sets it up, with its fsync.

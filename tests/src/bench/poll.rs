@@ -98,7 +98,7 @@ pub(super) fn nothing_left_out(part: &'static str, not_done: Vec<f64>) -> Figure
 pub(super) fn lateness(size: Size) -> Result<Vec<Figure>, String> {
     let [mut runs, mut memory] = [Runs::default(), Runs::default()];
     let mut left_out = Vec::new();
-    let kafka = Kafka::start()?;
+    let kafka = super::kafka()?;
     let client = kafka.client();
     for run in 0..size.runs {
         let mut polling = Polling::new(&kafka, MARKETS, INTERVAL, 3)?;
@@ -188,7 +188,7 @@ fn cpu_of(polling: &mut Polling, seconds: u64) -> Result<f64, String> {
 }
 
 pub(super) fn cpu_per_poll(size: Size) -> Result<Vec<Figure>, String> {
-    let kafka = Kafka::start()?;
+    let kafka = super::kafka()?;
     let client = kafka.client();
     client.create_topic(BESIDE, 3, 1, &[])?;
     client.wait_topic(BESIDE, 3, READY)?;
@@ -225,7 +225,7 @@ pub(super) fn cpu_per_poll(size: Size) -> Result<Vec<Figure>, String> {
 /// The same rate with more markets and partitions.
 pub(super) fn growth(size: Size) -> Result<Vec<Figure>, String> {
     // The partitions of a topic differ.
-    let kafkas = [Kafka::start()?, Kafka::start()?, Kafka::start()?];
+    let kafkas = [super::kafka()?, super::kafka()?, super::kafka()?];
     let mut costs = [Vec::new(), Vec::new(), Vec::new()];
     for run in 0..size.runs {
         for turn in 0..costs.len() {
@@ -257,7 +257,7 @@ pub(super) fn away(size: Size) -> Result<Vec<Figure>, String> {
     let [mut producer, mut consumer] = [Runs::default(), Runs::default()];
     let mut left_out = Vec::new();
     for run in 0..size.runs {
-        let mut kafka = Kafka::start()?;
+        let mut kafka = super::kafka()?;
         let postgres = super::postgres()?;
         let mut consumerd = super::consumerd(&kafka, &postgres, TOPIC)?;
         let mut polling = Polling::new(&kafka, MARKETS, INTERVAL, 3)?;

@@ -6,7 +6,7 @@ use super::poll::{Polling, not_done, nothing_left_out, symbols};
 use super::report::Figure;
 use super::stats::{Goal, Runs};
 use super::{READY, Size, stop};
-use crate::servers::{Kafka, Signal};
+use crate::servers::Signal;
 
 const SYMBOLS: u32 = 500;
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const TIMES: u32 = 10;
 
 pub(super) fn run(size: Size) -> Result<Vec<Figure>, String> {
-    let kafka = Kafka::start()?;
+    let kafka = super::kafka()?;
     let postgres = super::postgres()?;
     let mut consumerd = super::consumerd(&kafka, &postgres, super::poll::TOPIC)?;
     let [mut reload, mut producer, mut consumer] = [Runs::default(), Runs::default(), Runs::default()];

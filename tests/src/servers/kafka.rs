@@ -25,11 +25,12 @@ pub struct KafkaOptions {
     /// For each broker a port that it listens at as well, and the port that clients who come there are told in its place: that
     /// of a proxy. Brokers among themselves do not pass it.
     pub proxied: Vec<(u16, u16)>,
+    pub jvm: Jvm,
 }
 
 impl Default for KafkaOptions {
     fn default() -> KafkaOptions {
-        KafkaOptions { brokers: 1, properties: Vec::new(), listeners: Vec::new(), proxied: Vec::new() }
+        KafkaOptions { brokers: 1, properties: Vec::new(), listeners: Vec::new(), proxied: Vec::new(), jvm: Jvm::Small }
     }
 }
 
@@ -42,11 +43,41 @@ struct Broker {
     process: Option<Process>,
 }
 
+/// How a broker's JVM is set up.
+#[derive(Clone, Copy, Debug)]
+pub enum Jvm {
+    /// It starts sooner and takes less memory: for tests, in which a broker is never busy.
+    Small,
+    /// As by Kafka's own scripts (`kafka-server-start.sh` and `kafka-run-class.sh`).
+    AsShipped,
+}
+
+impl Jvm {
+    const QUICK: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Jvm::Small => &[Self::QUICK[0], Self::QUICK[1], "-Xms256m", "-Xmx512m"],
+            Jvm::AsShipped => &[
+                "-server",
+                "-XX:+UseG1GC",
+                "-XX:MaxGCPauseMillis=20",
+                "-XX:InitiatingHeapOccupancyPercent=35",
+                "-XX:+ExplicitGCInvokesConcurrent",
+                "-XX:MaxInlineLevel=15",
+                "-Xms1G",
+                "-Xmx1G",
+            ],
+        }
+    }
+}
+
 /// A cluster. Brokers are numbered from 0 in the calls, and keep their ports and their data over restarts.
 #[derive(Debug)]
 pub struct Kafka {
     folder: TempDir,
     jars: Jars,
+    jvm: Jvm,
     brokers: Vec<Broker>,
 }
 
@@ -72,7 +103,7 @@ impl Kafka {
             std::fs::write(&path, properties(broker, &brokers, options))
                 .map_err(|error| format!("{}: {error}", path.display()))?;
         }
-        let mut kafka = Kafka { folder, jars, brokers };
+        let mut kafka = Kafka { folder, jars, jvm: options.jvm, brokers };
         kafka.format()?;
         kafka.start_all()?;
         Ok(kafka)
@@ -84,7 +115,7 @@ impl Kafka {
         let mut formatters = Vec::new();
         for broker in &self.brokers {
             let mut java = self.jars.java();
-            java.args(["kafka.tools.StorageTool", "format", "-t", &cluster, "-c"]);
+            java.args(Jvm::QUICK).args(["kafka.tools.StorageTool", "format", "-t", &cluster, "-c"]);
             java.arg(broker.folder.join("server.properties")).stdout(Stdio::piped()).stderr(Stdio::piped());
             let formatter =
                 java.spawn().map_err(|error| format!("cannot start java (a JRE of 17 or later): {error}"))?;
@@ -141,7 +172,7 @@ impl Kafka {
             return Ok(());
         }
         let mut java = self.jars.java();
-        java.args(["-Xms256m", "-Xmx512m", "kafka.Kafka"]).arg(broker.folder.join("server.properties"));
+        java.args(self.jvm.arguments()).arg("kafka.Kafka").arg(broker.folder.join("server.properties"));
         java.current_dir(&broker.folder);
         broker.process = Some(Process::spawn(&format!("Kafka broker {}", broker.id), &mut java, &log, &log)?);
         Ok(())
@@ -210,6 +241,7 @@ impl Kafka {
     /// Runs one of Kafka's own command line tools, by its class.
     pub fn tool(&self, class: &str, arguments: &[&str]) -> Result<String, String> {
         let mut java = self.jars.java();
+        java.args(Jvm::QUICK);
         java.arg(class).args(["--bootstrap-server", &self.bootstrap()]).args(arguments);
         let output = java.output().map_err(|error| format!("{class}: {error}"))?;
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();

@@ -34,8 +34,6 @@ impl Jars {
         let mut java = Command::new("java");
         java.arg("-cp").arg(self.folder.join("jars").join("*"));
         java.arg(format!("-Dlog4j2.configurationFile={}", self.folder.join("log4j2.properties").display()));
-        // The broker starts sooner, and is never busy enough for more.
-        java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         java.stdin(Stdio::null());
         java
     }

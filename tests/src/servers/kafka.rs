@@ -46,18 +46,16 @@ struct Broker {
 /// How a broker's JVM is set up.
 #[derive(Clone, Copy, Debug)]
 pub enum Jvm {
-    /// It starts sooner and takes less memory: for tests, in which a broker is never busy.
+    /// It starts sooner and takes less memory: for tests, in which a broker is never busy, and for Kafka's tools.
     Small,
     /// As by Kafka's own scripts (`kafka-server-start.sh` and `kafka-run-class.sh`).
     AsShipped,
 }
 
 impl Jvm {
-    const QUICK: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
-
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Jvm::Small => &[Self::QUICK[0], Self::QUICK[1], "-Xms256m", "-Xmx512m"],
+            Jvm::Small => &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xms256m", "-Xmx512m"],
             Jvm::AsShipped => &[
                 "-server",
                 "-XX:+UseG1GC",
@@ -115,7 +113,7 @@ impl Kafka {
         let mut formatters = Vec::new();
         for broker in &self.brokers {
             let mut java = self.jars.java();
-            java.args(Jvm::QUICK).args(["kafka.tools.StorageTool", "format", "-t", &cluster, "-c"]);
+            java.args(Jvm::Small.arguments()).args(["kafka.tools.StorageTool", "format", "-t", &cluster, "-c"]);
             java.arg(broker.folder.join("server.properties")).stdout(Stdio::piped()).stderr(Stdio::piped());
             let formatter =
                 java.spawn().map_err(|error| format!("cannot start java (a JRE of 17 or later): {error}"))?;
@@ -241,7 +239,7 @@ impl Kafka {
     /// Runs one of Kafka's own command line tools, by its class.
     pub fn tool(&self, class: &str, arguments: &[&str]) -> Result<String, String> {
         let mut java = self.jars.java();
-        java.args(Jvm::QUICK);
+        java.args(Jvm::Small.arguments());
         java.arg(class).args(["--bootstrap-server", &self.bootstrap()]).args(arguments);
         let output = java.output().map_err(|error| format!("{class}: {error}"))?;
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();

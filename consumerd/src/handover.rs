@@ -16,8 +16,8 @@ use crate::record::{Epoch, Partition, Record, Spare};
 /// What the writer tells the poll thread about a partition's stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum News {
-    /// Where to read on.
-    Position { generation: i32, next: i64 },
+    /// Where to read on; and Kafka's time, in milliseconds since 1970, of the record before it, if it is to be the same still.
+    Position { generation: i32, next: i64, before: Option<i64> },
     /// The position does not fit what Kafka holds, or may not be used: an operator has to decide.
     Unfit { reason: String },
     /// Everything before `next` is stored.

@@ -5,7 +5,7 @@ mod raw;
 use std::fmt;
 use std::sync::Arc;
 
-use coinflow_common::orderbook::{Exchange, Market};
+use coinflow_common::orderbook::{Exchange, Market, Timestamp};
 
 pub(crate) use raw::{Buffers, Raw, Spare};
 
@@ -32,6 +32,12 @@ impl fmt::Display for Partition {
 /// One stay of a partition with this process: what belongs to an earlier one is never taken for the present one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Epoch(pub(crate) u64);
+
+/// Kafka's time of a record, from milliseconds since 1970. It may be anything: none where `kafka_offset` could not keep it.
+pub(crate) fn record_time(at_ms: i64) -> Option<Timestamp> {
+    // PostgreSQL knows no year 0.
+    Timestamp::from_micros(at_ms.checked_mul(1000)?).ok().filter(|_| at_ms >= 0)
+}
 
 /// A record, already judged, with all that is needed to store it either way.
 #[derive(Debug)]

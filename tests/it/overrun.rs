@@ -114,3 +114,58 @@ fn made_anew() {
     assert_eq!((rig.rows(), rig.positions()[&0]), (100, 100), "nothing is skipped, nothing is taken for stored");
     rig.stop_consumerd();
 }
+
+#[test]
+fn made_anew_and_grown_beyond_the_position() {
+    let mut rig = Rig::new();
+    rig.client().create_topic(TOPIC, 2, 1, &[]).expect("a topic");
+    produce(&rig, 0, 1..11);
+    produce(&rig, 1, 1..11);
+    rig.consumerd.start().expect("consumerd starts");
+    rig.wait_rows(20, LATER);
+    rig.stop_consumerd();
+    // The same topic is no news.
+    rig.consumerd.start().expect("consumerd starts");
+    produce(&rig, 0, 11..13);
+    rig.wait_rows(22, LATER);
+    rig.stop_consumerd();
+
+    rig.client().delete_topic(TOPIC).expect("deleted");
+    std::thread::sleep(Duration::from_secs(1));
+    rig.client().create_topic(TOPIC, 2, 1, &[]).expect("made anew");
+    produce(&rig, 0, 1..31);
+    produce(&rig, 1, 1..31);
+    // Again at a second start, and whatever is asked in between.
+    for start in 1..=2 {
+        rig.consumerd.start().expect("consumerd starts");
+        wait_status(
+            &rig,
+            "STOPPED coinflow.orderbook.bithumb/0: next offset 12 follows another record than was stored",
+        );
+        wait_status(
+            &rig,
+            "STOPPED coinflow.orderbook.bithumb/1: next offset 10 follows another record than was stored",
+        );
+        std::thread::sleep(Duration::from_secs(6));
+        let positions = rig.positions();
+        assert_eq!((rig.rows(), positions[&0], positions[&1]), (22, 12, 10), "nothing is read from the middle");
+        assert!(status(&rig).contains("STOPPED coinflow.orderbook.bithumb/0"), "{}", status(&rig));
+        let errors = lines_at(&rig.consumerd, "ERROR");
+        let told = errors.iter().filter(|line| line.contains("partition stopped")).count();
+        assert_eq!(told, 2 * start, "{errors:#?}");
+        rig.stop_consumerd();
+    }
+
+    // As an operator is told to set it, while it runs.
+    rig.consumerd.start().expect("consumerd starts");
+    wait_status(&rig, "STOPPED coinflow.orderbook.bithumb/0");
+    let reset =
+        ["offsets", "reset", "--topic", TOPIC, "--partition", "0", "--to", "earliest", "--force", "--reason", "anew"];
+    let done = rig.consumerd.run(&reset, SOON).expect("it ends");
+    assert!(done.status.success(), "{done:?}");
+    rig.wait_rows(52, LATER);
+    assert_eq!((rows_of(&rig, 0), rows_of(&rig, 1)), (42, 10), "the other one waits for its own reset");
+    let new = "SELECT count(*) FROM coinflow.orderbook WHERE kafka_partition = 0 AND kafka_generation = 1";
+    assert_eq!(rig.number(new), Some(30));
+    rig.stop_consumerd();
+}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::record::{Epoch, Partition};
+use crate::record::{Epoch, Partition, record_time};
 
 /// The position of a partition that is stopped or held is looked at again after this time: an operator may have set it.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -21,6 +21,8 @@ struct Slot {
     state: State,
     /// Why the breaker holds it, also while it is read to see whether the cause is gone.
     held: Option<String>,
+    /// The generation and position that the topic does not belong to.
+    foreign: Option<(i32, i64)>,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,8 @@ struct Reading {
     generation: i32,
     /// The first offset that is not yet handed to the writer.
     next: i64,
+    /// Kafka's time of the record before it, which is read first, to be compared.
+    before: Option<i64>,
     /// The first offset that is not yet stored.
     stored: i64,
     /// What was last sent to Kafka.
@@ -66,6 +70,11 @@ pub(crate) enum Verdict<'a> {
     },
     /// It is stored already, or its partition is not being read.
     Skip,
+    /// It is not the record that was stored as the last one. The partition is stopped, and to be unassigned.
+    Foreign {
+        partition: Partition,
+        reason: String,
+    },
 }
 
 /// What a revocation leaves to be done.
@@ -112,7 +121,13 @@ impl Partitions {
         for partition in partitions {
             let epoch = self.epoch();
             self.slots.retain(|slot| slot.partition != partition);
-            self.slots.push(Slot { partition: partition.clone(), epoch, state: State::Asked, held: None });
+            self.slots.push(Slot {
+                partition: partition.clone(),
+                epoch,
+                state: State::Asked,
+                held: None,
+                foreign: None,
+            });
             asks.push((partition, epoch));
         }
         asks
@@ -134,13 +149,27 @@ impl Partitions {
         revoked
     }
 
-    /// The database has told a position. True: the partition is to be read from it.
-    pub(crate) fn position(&mut self, partition: &Partition, epoch: Epoch, generation: i32, next: i64) -> bool {
-        match self.stay(partition, epoch) {
-            Some(state @ (State::Asked | State::Stopped { .. } | State::Held { .. })) => {
+    /// The database has told a position. True: the partition is to be read from it, or from one record before if the time
+    /// of that is given.
+    pub(crate) fn position(
+        &mut self,
+        partition: &Partition,
+        epoch: Epoch,
+        generation: i32,
+        next: i64,
+        before: Option<i64>,
+    ) -> bool {
+        let Some(slot) = self.slot(partition).filter(|slot| slot.epoch == epoch) else { return false };
+        if slot.foreign == Some((generation, next)) {
+            return false;
+        }
+        slot.foreign = None;
+        match &mut slot.state {
+            state @ (State::Asked | State::Stopped { .. } | State::Held { .. }) => {
                 *state = State::Reading(Reading {
                     generation,
                     next,
+                    before,
                     stored: next,
                     committed: None,
                     last_record_ms: None,
@@ -203,18 +232,41 @@ impl Partitions {
         asks
     }
 
-    /// A record has come.
+    /// A record has come, with Kafka's time in milliseconds.
     ///
     /// Offsets may jump forward (compaction, transaction markers); they never go back within a stay.
-    pub(crate) fn accept(&mut self, topic: &str, number: i32, offset: i64) -> Verdict<'_> {
+    pub(crate) fn accept(
+        &mut self,
+        topic: &str,
+        number: i32,
+        offset: i64,
+        at_ms: Option<i64>,
+        now: Instant,
+    ) -> Verdict<'_> {
         let ours = |slot: &&mut Slot| slot.partition.number == number && *slot.partition.topic == *topic;
-        match self.slots.iter_mut().find(ours) {
-            Some(Slot { partition, epoch, state: State::Reading(reading), .. }) if offset >= reading.next => {
-                reading.next = offset + 1;
-                Verdict::Take { partition, epoch: *epoch, generation: reading.generation }
-            }
-            _ => Verdict::Skip,
+        let Some(slot) = self.slots.iter_mut().find(ours) else { return Verdict::Skip };
+        let State::Reading(reading) = &mut slot.state else { return Verdict::Skip };
+        let before = reading.before.take();
+        if offset >= reading.next {
+            reading.next = offset + 1;
+            return Verdict::Take { partition: &slot.partition, epoch: slot.epoch, generation: reading.generation };
         }
+        let known = before.filter(|_| offset == reading.next - 1).and_then(record_time);
+        let (Some(known), Some(found)) = (known, at_ms.and_then(record_time)) else { return Verdict::Skip };
+        if known == found {
+            return Verdict::Skip;
+        }
+        let reason = format!(
+            "next offset {} follows another record than was stored, so the topic was made anew or cut; offset {offset} is of \
+             {found}, stored is one of {known}",
+            reading.next
+        );
+        slot.foreign = Some((reading.generation, reading.next));
+        slot.state = State::Stopped { reason: reason.clone(), look_again: now + LOOK_AGAIN };
+        // The writer is to answer anew, and not from what it holds of this stay.
+        self.epochs += 1;
+        slot.epoch = Epoch(self.epochs);
+        Verdict::Foreign { partition: slot.partition.clone(), reason }
     }
 
     /// Everything before `next` is stored.

@@ -154,7 +154,7 @@ impl Poll {
 
     fn read(&mut self) -> Result<(), String> {
         let consumer = Arc::clone(&self.consumer);
-        let now = Timestamp::from_system(SystemTime::now());
+        let now = (Timestamp::from_system(SystemTime::now()), Instant::now());
         let mut wait = POLL;
         for _ in 0..RECORDS_IN_A_ROW {
             match consumer.poll(wait) {
@@ -174,10 +174,20 @@ impl Poll {
         Ok(())
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>, now: Timestamp) -> Fill {
+    fn take(&mut self, message: &BorrowedMessage<'_>, (now, instant): (Timestamp, Instant)) -> Fill {
         let offset = message.offset();
-        let verdict = self.partitions.accept(message.topic(), message.partition(), offset);
-        let Verdict::Take { partition, epoch, generation } = verdict else { return Fill::Some };
+        let at_ms = message.timestamp().to_millis();
+        let verdict = self.partitions.accept(message.topic(), message.partition(), offset, at_ms, instant);
+        let (partition, epoch, generation) = match verdict {
+            Verdict::Take { partition, epoch, generation } => (partition, epoch, generation),
+            Verdict::Skip => return Fill::Some,
+            Verdict::Foreign { partition, reason } => {
+                log::error!("partition stopped source={} {partition} reason={reason:?}", self.source.name);
+                self.check("unassign", self.consumer.incremental_unassign(&list(vec![partition.clone()])));
+                self.handover.forget(&partition);
+                return Fill::Some;
+            }
+        };
         let (spare, handover) = (&mut self.spare, &self.handover);
         let raw = copy(message, buffer(spare, handover, |spare| &mut spare.raws));
         let origin = Origin { source: &self.source.name, partition, generation, offset };
@@ -217,9 +227,9 @@ impl Poll {
     fn receive(&mut self, mail: &Mail, now: Instant) {
         let Mail { partition, epoch, news } = mail;
         match news {
-            News::Position { generation, next } => {
-                if self.partitions.position(partition, *epoch, *generation, *next) {
-                    self.assign(partition, *next);
+            News::Position { generation, next, before } => {
+                if self.partitions.position(partition, *epoch, *generation, *next, *before) {
+                    self.assign(partition, *next, before.is_some());
                 }
             }
             News::Unfit { reason } => {
@@ -272,9 +282,9 @@ impl Poll {
         }
     }
 
-    /// Begins to read a partition, always from an explicit offset.
-    fn assign(&self, partition: &Partition, next: i64) {
-        let Some(list) = with_offsets(&[(partition.clone(), next)]) else { return };
+    /// Begins to read a partition, always from an explicit offset: that of its position, or the one before.
+    fn assign(&self, partition: &Partition, next: i64, with_one_before: bool) {
+        let Some(list) = with_offsets(&[(partition.clone(), next - i64::from(with_one_before))]) else { return };
         // One that is held is tried each minute, which is no news.
         let level = if self.partitions.is_held(partition) { log::Level::Debug } else { log::Level::Info };
         log::log!(level, "partition read source={} {partition} offset={next}", self.source.name);

@@ -72,7 +72,8 @@ impl Store {
                 &format!(
                     "WITH step AS ( \
                         UPDATE {} SET next_offset = $6, kafka_source = $7, updated_at = now(), \
-                                      last_record_at = coalesce($8::text::timestamptz, last_record_at) \
+                                      last_record_at = coalesce($8::text::timestamptz, last_record_at), \
+                                      last_record_offset = CASE WHEN $8 IS NULL THEN last_record_offset ELSE $6::bigint - 1 END \
                          WHERE cluster_id = $1 AND kafka_topic = $2 AND kafka_partition = $3 \
                            AND generation = $4 AND next_offset = $5 \
                         RETURNING 1) \

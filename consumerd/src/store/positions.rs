@@ -84,6 +84,29 @@ impl Store {
         Ok(row.map(|row| Position { generation: row.get(0), next: row.get(1) }))
     }
 
+    /// Kafka's time of the record before a position, in milliseconds since 1970; none if it is not known, or if the
+    /// position has moved. It was not known to consumerd before schema version 4, and is not where an operator has set the
+    /// position.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub(crate) fn time_before(
+        &mut self,
+        cluster: &str,
+        partition: &Partition,
+        at: Position,
+    ) -> Result<Option<i64>, PgFault> {
+        let query = format!(
+            "SELECT (extract(epoch FROM last_record_at) * 1000)::bigint FROM {} \
+              WHERE cluster_id = $1 AND kafka_topic = $2 AND kafka_partition = $3 AND generation = $4 \
+                AND next_offset = $5 AND last_record_offset = next_offset - 1 AND last_record_at IS NOT NULL",
+            self.schema.table("kafka_offset")
+        );
+        let Partition { topic, number } = partition;
+        let row = self.client.query_opt(&query, &[&cluster, &&**topic, number, &at.generation, &at.next])?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
     /// The positions of all partitions of these topics, without waiting for anybody who moves them.
     ///
     /// # Errors

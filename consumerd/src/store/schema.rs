@@ -6,10 +6,11 @@ use super::fault::PgFault;
 
 /// Each runs once, in order, in a transaction of its own. Within a major version of coinflow they only add, so that
 /// an older consumerd runs on a newer schema.
-const MIGRATIONS: [(i32, &str, &str); 3] = [
+const MIGRATIONS: [(i32, &str, &str); 4] = [
     (1, "order_books", include_str!("migrations/0001_order_books.sql")),
     (2, "dead_letter_runs", include_str!("migrations/0002_dead_letter_runs.sql")),
     (3, "latest_without_days_ahead", include_str!("migrations/0003_latest_without_days_ahead.sql")),
+    (4, "last_record_offset", include_str!("migrations/0004_last_record_offset.sql")),
 ];
 
 /// The name of the schema, ready to stand in a statement.

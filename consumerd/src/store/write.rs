@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
-use coinflow_common::orderbook::{Exchange, Market, Timestamp};
+use coinflow_common::orderbook::{Exchange, Market};
 use postgres::{ToStatement, Transaction};
 
 use super::Store;
@@ -16,7 +16,7 @@ use super::fault::{Class, PgFault};
 use super::runs;
 use super::tuple::{COLUMNS, HEADER, TRAILER};
 use crate::breaker::{Cause, Judgement, LETTERS_MAX, Outcome, Run, Runs, judge};
-use crate::record::{Book, Fate, Partition, Record};
+use crate::record::{Book, Fate, Partition, Record, record_time};
 
 /// COPY data is handed to the connection in pieces of this size.
 const COPY_PIECE_BYTES: usize = 128 << 10;
@@ -191,10 +191,7 @@ fn advance(
     source: &str,
     step: &Step,
 ) -> Result<bool, PgFault> {
-    // PostgreSQL knows no year 0, and Kafka's time may be anything.
-    let at =
-        step.last_record_ms.filter(|ms| *ms >= 0).and_then(|ms| Timestamp::from_micros(ms.checked_mul(1000)?).ok());
-    let at = at.map(|at| at.to_string());
+    let at = step.last_record_ms.and_then(record_time).map(|at| at.to_string());
     let Partition { topic, number } = &step.partition;
     let row = transaction.query_one(
         statement,

@@ -7,14 +7,15 @@ use super::resolve::{Resolved, Unresolved};
 use super::{ASK_AGAIN_MAX, IDLE, UNANSWERED_TOLD_AT, Unanswered, Writer};
 use crate::handover::News;
 use crate::record::{Epoch, Partition};
-use crate::store::PgFault;
+use crate::store::{PgFault, Position};
 
 impl Writer {
     /// Answers for a position, if Kafka and the database can be asked now.
     pub(super) fn answer(&mut self, partition: &Partition, epoch: Epoch) -> Result<(), PgFault> {
         if let Some(held) = self.positions.get(partition).filter(|held| held.epoch == epoch) {
             // Asked twice in one stay: it may be read already, and what was read is not to be thrown away.
-            self.handover.post(partition, epoch, News::Position { generation: held.at.generation, next: held.at.next });
+            let Position { generation, next } = held.at;
+            self.handover.post(partition, epoch, News::Position { generation, next, before: None });
             return Ok(());
         }
         // What was read of it in an earlier stay is read again from the position, whatever that is.
@@ -26,11 +27,12 @@ impl Writer {
             self.resolver.resolve(store, &self.consumer, partition)
         };
         let news = match resolved {
-            Ok(Resolved::From { cluster, at }) => {
+            Ok(Resolved::From { cluster, at, before }) => {
                 let run = store.run(&cluster, partition, at.generation)?;
                 if self.enter(partition, epoch, run) {
                     self.positions.insert(partition.clone(), Held { epoch, cluster, at, doubt: None, until: None });
-                    self.handover.post(partition, epoch, News::Position { generation: at.generation, next: at.next });
+                    let Position { generation, next } = at;
+                    self.handover.post(partition, epoch, News::Position { generation, next, before });
                 }
                 self.unanswered.remove(partition);
                 return Ok(());

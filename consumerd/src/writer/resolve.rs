@@ -33,7 +33,12 @@ impl Claims {
 /// An answer.
 #[derive(Debug)]
 pub(super) enum Resolved {
-    From { cluster: Arc<str>, at: Position },
+    From {
+        cluster: Arc<str>,
+        at: Position,
+        /// Kafka's time, in milliseconds since 1970, of the record before it, if that is to be compared.
+        before: Option<i64>,
+    },
     Unfit(String),
 }
 
@@ -92,11 +97,13 @@ impl Resolver {
         let why = match fit {
             Fit::Good => {
                 self.unfit.remove(partition);
-                return Ok(Resolved::From { cluster, at });
+                // A topic that was made anew, and has grown, fits by its ends alone.
+                let before = if at.next > low { store.time_before(&cluster, partition, at)? } else { None };
+                return Ok(Resolved::From { cluster, at, before });
             }
             Fit::Overrun if self.source.on_overrun == OnOverrun::Continue => {
                 let at = self.skip(store, &cluster, partition, at, (low, high))?;
-                return Ok(Resolved::From { cluster, at });
+                return Ok(Resolved::From { cluster, at, before: None });
             }
             Fit::Overrun => "is deleted already",
             Fit::Beyond => "was beyond the end, so the topic was made anew or cut",

@@ -278,7 +278,7 @@ impl Supervisor {
         log::info!("{}", totals.summary());
         let undelivered = totals.books.unknown;
         if undelivered > 0 {
-            log::warn!("books neither delivered to Kafka nor kept in the spool at shutdown count={undelivered}");
+            log::error!("books neither delivered to Kafka nor kept in the spool at shutdown count={undelivered}");
         }
     }
 

@@ -18,9 +18,9 @@ pub(crate) struct RateHint {
     pub(crate) remaining: Option<u32>,
 }
 
-/// A refusal that lasts for so long, or for longer if `Retry-After` says so.
+/// A refusal that lasts for so long, or for longer if `Retry-After` says so; at most [`HOLD_MAX`], whatever either says.
 pub(super) fn refused(reply: &Reply<'_>, hold: Duration, is_block: bool) -> ExchangeError {
-    let hold = retry_after(reply.headers).unwrap_or_default().clamp(hold, HOLD_MAX.max(hold));
+    let hold = retry_after(reply.headers).unwrap_or_default().clamp(hold.min(HOLD_MAX), HOLD_MAX);
     ExchangeError::RateLimited { refusal: format!("HTTP {}", reply.status), hold, is_block }
 }
 

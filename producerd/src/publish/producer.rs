@@ -149,9 +149,9 @@ impl Producer {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Makes librdkafka report all that it still has.
+    /// Makes librdkafka report all that it still has, without waiting: its threads may be looking up names for long.
     pub(super) fn take_back(&self) {
-        self.base.purge(PurgeConfig::default().queue().inflight());
+        self.base.purge(PurgeConfig::default().queue().inflight().non_blocking());
     }
 
     /// The thread `kafka-poll`: serves delivery reports, hands waiting records on, and watches for a fatal error.

@@ -22,6 +22,8 @@ use crate::publish::Record;
 
 const SEGMENT_SUFFIX: &str = ".spool";
 const HEAD: &str = "head";
+/// A head that its position does not tell of yet.
+const NEW_HEAD: &str = "head.new";
 const POSITION: &str = "position";
 const LOCK: &str = "lock";
 /// A segment is closed beyond this, or beyond a sixteenth of what the spool may take.
@@ -123,6 +125,11 @@ impl Store {
             return Ok(());
         }
         self.make_room(bytes.len() as u64)?;
+        if sent > 0 {
+            // First, so that the next run knows what was sent, whenever this one ends.
+            self.position.reserved = self.position.reserved.max(self.end + sent as u64);
+            self.write_position()?;
+        }
         let segment_max = (self.max_bytes / SEGMENTS).min(SEGMENT_BYTES_MAX);
         if self.active.is_some() && self.segments.back().is_some_and(|last| last.bytes >= segment_max) {
             self.sync()?;
@@ -151,7 +158,6 @@ impl Store {
         self.is_dirty = true;
         if sent > 0 {
             self.next = self.end + sent as u64;
-            self.position.reserved = self.position.reserved.max(self.next);
         }
         self.end = end;
         if let Some(last) = self.segments.back_mut() {
@@ -279,14 +285,16 @@ impl Store {
             for (number, record) in (first..).zip(under_way.iter().chain(&unread)) {
                 frame::encode(number, record, &mut bytes);
             }
-            // Ahead of the head, so that none of it counts as delivered whenever the process ends.
-            self.position.acked = self.position.acked.min(first);
-            self.position.head_end = self.next;
-            self.write_position()?;
-            let path = self.folder.join("head.new");
+            // Whole before the position tells of it, for the disk may be full; and the position before the name, so that none
+            // of it counts as delivered. The next run gives the name if this one does not come so far.
+            let path = self.folder.join(NEW_HEAD);
             let mut file = File::create(&path)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
+            File::open(&self.folder)?.sync_all()?;
+            self.position.acked = self.position.acked.min(first);
+            self.position.head_end = self.next;
+            self.write_position()?;
             fs::rename(&path, self.folder.join(HEAD))?;
             File::open(&self.folder)?.sync_all()?;
             self.head_end = Some(self.next);

@@ -356,6 +356,79 @@ fn an_end_in_the_middle_of_the_end_loses_nothing() {
     assert_eq!(read(&mut store), ((5..15).collect(), 0));
 }
 
+/// A head is there, and the next run leaves one of its own, or does not come so far.
+#[test]
+fn a_new_head_counts_as_soon_as_the_position_tells_of_it() {
+    let folder = TempDir::new().unwrap();
+    let [head, new, position] = ["head", "head.new", "position"].map(|name| folder.path().join(name));
+    let (mut store, _) = open(&folder);
+    append(&mut store, &records(5, 20)).unwrap();
+    store.close(&records(0, 5), 0).unwrap();
+    drop(store);
+    let (old, before) = (fs::read(&head).unwrap(), fs::read(&position).unwrap());
+    let all_is_there = || {
+        let (mut store, opened) = open(&folder);
+        assert_eq!((opened.records, opened.missing), (25, 0));
+        let batch = store.read(usize::MAX).unwrap();
+        assert_eq!(batch.records.iter().map(|n| index(&n.record)).collect::<Vec<_>>(), (0..25).collect::<Vec<_>>());
+        let under_way: Vec<Record> = batch.records.into_iter().skip(2).map(|numbered| numbered.record).collect();
+        (store, under_way)
+    };
+    // As on a disk without room: a folder stands where the new head is to be.
+    let (mut store, under_way) = all_is_there();
+    fs::create_dir(&new).unwrap();
+    store.close(&under_way, 0).unwrap_err();
+    drop(store);
+    fs::remove_dir(&new).unwrap();
+    let (mut store, under_way) = all_is_there();
+    store.close(&under_way, 0).unwrap();
+    drop(store);
+    let whole = fs::read(&head).unwrap();
+    // As if the run had ended before the new head had its name, ...
+    fs::write(&head, &old).unwrap();
+    fs::write(&new, &whole).unwrap();
+    let (mut store, opened) = open(&folder);
+    assert_eq!((opened.records, opened.missing), (23, 0));
+    assert_eq!(read(&mut store), ((2..25).collect(), 0));
+    assert!(!new.exists());
+    drop(store);
+    // ... and while it wrote it.
+    fs::write(&head, &old).unwrap();
+    fs::write(&position, &before).unwrap();
+    fs::write(&new, &whole[..whole.len() - 9]).unwrap();
+    all_is_there();
+    assert!(!new.exists());
+}
+
+/// Copies of what is on its way are marked as sent before they are there.
+#[test]
+fn a_kill_right_after_copies_were_written_tells_that_they_may_have_been_sent() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    store.append(records(0, 10).iter(), 4).unwrap();
+    drop(store);
+    let (_, opened) = open(&folder);
+    assert_eq!((opened.records, opened.maybe_sent), (10, 4));
+}
+
+/// Without a position all may have been sent; what comes later has not.
+#[test]
+fn a_lost_position_does_not_spoil_the_next_ones() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _) = open(&folder);
+    append(&mut store, &records(0, 5)).unwrap();
+    drop(store);
+    fs::write(folder.path().join("position"), "nonsense").unwrap();
+    let (mut store, opened) = open(&folder);
+    assert_eq!((opened.records, opened.maybe_sent), (5, 5));
+    assert_eq!(read(&mut store).0.len(), 5);
+    append(&mut store, &records(5, 3)).unwrap();
+    store.close(&[], 0).unwrap();
+    drop(store);
+    let (_, opened) = open(&folder);
+    assert_eq!((opened.records, opened.maybe_sent), (3, 0));
+}
+
 /// A file that is cut while it is read costs what was in the cut.
 #[test]
 fn a_file_that_is_cut_while_it_is_open_is_counted() {

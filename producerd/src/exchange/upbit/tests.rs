@@ -70,6 +70,8 @@ fn refusals_hold_the_exchange_for_as_long_as_they_say() {
         ("blocked for 1 minute 30 seconds.", 90),
         ("blocked for 1.5 hours", 5400),
         ("1일", 86_400),
+        ("2026년 11월 23일 10시 30분까지", 86_400),
+        ("blocked for 10000000000 seconds", 86_400),
         ("retry after 500ms", 1),
         ("0 seconds", 1),
         ("10 messages, 12 hits; wait 30 s", 30),

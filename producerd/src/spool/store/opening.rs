@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{HEAD, LOCK, Opened, POSITION, SEGMENT_SUFFIX, Segment, Store, remove};
+use super::{HEAD, LOCK, NEW_HEAD, Opened, POSITION, SEGMENT_SUFFIX, Segment, Store, remove};
 use crate::spool::frame::Numbered;
 use crate::spool::loss::Loss;
 use crate::spool::position::Position;
@@ -58,7 +58,11 @@ impl Store {
             head_end: None,
         };
         let torn_bytes = store.cut_tail()?;
+        store.name_head()?;
         let missing = store.read_head()?;
+        // Numbers from the end on are for records that are still to come.
+        store.position.reserved = store.position.reserved.min(store.end);
+        store.maybe_sent_before = store.position.reserved;
         store.forget_acked()?;
         store.next = store.next.max(store.segments.front().map_or(store.end, |segment| segment.first));
         if store.position_file.metadata()?.len() == 0 {
@@ -66,7 +70,7 @@ impl Store {
             File::open(folder)?.sync_all()?;
         }
         let records = store.waiting();
-        let maybe_sent = store.position.reserved.min(store.end).saturating_sub(store.position.acked).min(records);
+        let maybe_sent = store.position.reserved.saturating_sub(store.position.acked).min(records);
         Ok((store, Opened { records, maybe_sent, torn_bytes, missing }))
     }
 
@@ -95,6 +99,27 @@ impl Store {
             self.segments.pop_back();
         }
         Ok(torn)
+    }
+
+    /// The last run may have ended before its new head had its name. One that is not the position's was not written to its
+    /// end, and the old state stands.
+    fn name_head(&self) -> io::Result<()> {
+        let path = self.folder.join(NEW_HEAD);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let bytes = file.metadata()?.len();
+        let (mut reader, mut end) = (Reader::new(file, 0), None);
+        while let Some(found) = reader.next(bytes)? {
+            end = if let Found::Record(numbered) = found { Some(numbered.number + 1) } else { None };
+        }
+        if end != Some(self.position.head_end) {
+            return remove(&path);
+        }
+        fs::rename(&path, self.folder.join(HEAD))?;
+        File::open(&self.folder)?.sync_all()
     }
 
     /// Reads the head, if there is one; how many records of it are missing.

@@ -81,7 +81,7 @@ pub(crate) fn line(snapshot: &Snapshot<'_>, now: Timestamp) -> String {
         _ = write!(line, ", Kafka refuses: {refusal}");
     }
     match database {
-        Database::Up if waits => {
+        Database::Starting | Database::Up if waits => {
             let waits = show_duration(Duration::from_secs(snapshot.waits.as_secs()));
             _ = write!(line, ", PostgreSQL has not answered for {waits}");
         }

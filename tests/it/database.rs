@@ -257,3 +257,24 @@ fn a_missing_day_partition() {
     });
     rig.stop_consumerd();
 }
+
+#[test]
+fn a_database_of_another_encoding_is_refused_before_anything_is_stored() {
+    let mut rig = Rig::new();
+    let mut superuser = rig.postgres.connect_as("postgres", "postgres").expect("a connection");
+    let make = "CREATE DATABASE latin OWNER coinflow ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0";
+    superuser.batch_execute(make).expect("a database");
+    let connection = rig.postgres.connection().replace("dbname=coinflow", "dbname=latin");
+    let text = format!(
+        "[postgres]\nconnection = \"{connection}\"\n[source.main]\nbrokers = [\"{}\"]\n",
+        rig.kafka.bootstrap()
+    );
+    rig.consumerd.write("consumerd.toml", &text).expect("consumerd.toml");
+    rig.consumerd.start().expect("consumerd starts");
+    wait_status(&rig, "PostgreSQL refuses since");
+    assert!(status(&rig).contains("the database has the encoding LATIN1"), "{}", status(&rig));
+    let mut latin = rig.postgres.connect_as("coinflow", "latin").expect("a connection");
+    let made = latin.query_one("SELECT to_regnamespace('coinflow') IS NOT NULL", &[]).expect("an answer");
+    assert!(!made.get::<_, bool>(0), "nothing was made in it");
+    rig.stop_consumerd();
+}

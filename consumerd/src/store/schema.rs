@@ -52,8 +52,9 @@ fn quote(name: &str) -> String {
 /// Brings the schema to this program's version; does nothing where it is there or further.
 ///
 /// # Errors
-/// As any statement.
+/// As any statement; a database of another encoding.
 pub(crate) fn migrate(client: &mut Client, schema: &Schema) -> Result<(), PgFault> {
+    check_encoding(client)?;
     if version(client, schema)? >= newest() {
         return Ok(());
     }
@@ -85,6 +86,15 @@ pub(crate) fn migrate(client: &mut Client, schema: &Schema) -> Result<(), PgFaul
         }
     }
     Ok(())
+}
+
+/// One that cannot hold every text would stop a source at the first record that quotes such a one.
+fn check_encoding(client: &mut Client) -> Result<(), PgFault> {
+    let encoding: String = client.query_one("SHOW server_encoding", &[])?.get(0);
+    match encoding.as_str() {
+        "UTF8" | "SQL_ASCII" => Ok(()),
+        _ => Err(PgFault::setup(format!("the database has the encoding {encoding}, and has to be made with UTF8"))),
+    }
 }
 
 fn newest() -> i32 {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::plan::Held;
 use super::resolve::{Resolved, Unresolved};
-use super::{ASK_AGAIN_MAX, IDLE, UNANSWERED_TOLD_AT, Unanswered, Writer};
+use super::{ASK_AGAIN_MAX, IDLE, UNANSWERED_TOLD_AT, Unanswered, WAITS_ON, Writer};
 use crate::handover::News;
 use crate::record::{Epoch, Partition};
 use crate::store::{PgFault, Position};
@@ -28,7 +28,10 @@ impl Writer {
         };
         let news = match resolved {
             Ok(Resolved::From { cluster, at, before }) => {
-                let run = store.run(&cluster, partition, at.generation)?;
+                let run = {
+                    let _waiting = self.beat.waiting(WAITS_ON);
+                    store.run(&cluster, partition, at.generation)?
+                };
                 if self.enter(partition, epoch, run) {
                     self.positions.insert(partition.clone(), Held { epoch, cluster, at, doubt: None, until: None });
                     let Position { generation, next } = at;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::Writer;
+use super::{WAITS_ON, Writer};
 use crate::breaker::{Entry, Phase, Run};
 use crate::handover::News;
 use crate::record::{Epoch, Partition};
@@ -40,7 +40,10 @@ impl Writer {
         let Some(store) = &mut self.store else { return Ok(()) };
         let mut freed = Vec::new();
         for (partition, held) in self.positions.iter().filter(|(partition, _)| self.breaker.is_held(partition)) {
-            let run = store.run(&held.cluster, partition, held.at.generation)?;
+            let run = {
+                let _waiting = self.beat.waiting(WAITS_ON);
+                store.run(&held.cluster, partition, held.at.generation)?
+            };
             if run.is_none_or(|run| run.phase != Phase::Held) {
                 freed.push(partition.clone());
             }

@@ -241,10 +241,16 @@ impl Writer {
     /// A position is not where it was. Nothing of the batch is stored; the rest is tried again at the next turn.
     fn fenced(&mut self, partition: &Partition) -> Result<(), PgFault> {
         let (Some(held), Some(store)) = (self.positions.get(partition), &mut self.store) else { return Ok(()) };
-        let found = store.position(&held.cluster, partition)?;
+        let found = {
+            let _waiting = self.beat.waiting(WAITS_ON);
+            store.position(&held.cluster, partition)?
+        };
         match fence(held, found) {
             Fence::Stored => {
-                let run = store.run(&held.cluster, partition, held.at.generation)?;
+                let run = {
+                    let _waiting = self.beat.waiting(WAITS_ON);
+                    store.run(&held.cluster, partition, held.at.generation)?
+                };
                 let to = held.doubt.unwrap_or(held.at.next);
                 let of_it = |record: &&Record| record.partition == *partition && record.offset < to;
                 self.count(&presumably(self.records.iter().filter(of_it)));

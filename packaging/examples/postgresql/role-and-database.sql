@@ -2,7 +2,8 @@
 --   sudo -u postgres psql -f role-and-database.sql
 -- Over the local socket (peer) no password is needed; for TCP: \password coinflow
 CREATE ROLE coinflow LOGIN;
-CREATE DATABASE coinflow OWNER coinflow;
+-- consumerd wants UTF8, whatever the server's default is.
+CREATE DATABASE coinflow OWNER coinflow ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0;
 
 -- One who may read, and nothing else; after consumerd has run for the first time, in the database coinflow:
 --   CREATE ROLE coinflow_reader LOGIN;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use coinflow_tests::servers::{KafkaOptions, PostgresOptions, Release, free_port};
 
-use super::{CONSUMER, PRODUCER, Working, beside_others, example_commands, on_each_release, symbols_file};
+use super::{CONSUMER, PRODUCER, Working, beside_others, example_commands, on_each_release, repository, symbols_file};
 use crate::rig::Rig;
 
 on_each_release!(secrets_of_kafka_and_postgresql_come_from_systemd);
@@ -128,6 +128,15 @@ fn secrets_of_kafka_and_postgresql_come_from_systemd(release: Release) {
         assert!(finished.status.success(), "{finished:?}");
     }
     working.wait_rows(20);
+    // A command is given them as the README says.
+    let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
+    let begin = readme.find("systemd-run --quiet").expect("the command");
+    let command = readme[begin..].split("```").next().expect("its end");
+    let verified = working.ok(&command.replace(
+        "-p LoadCredential=kafka-password",
+        "-p LoadCredential=kafka-key:/etc/coinflow/kafka-key.pem -p LoadCredential=kafka-password",
+    ));
+    assert!(verified.contains("missing 0") || verified.contains("equal"), "{verified}");
     // Neither the check nor the signal needs them.
     working.watch("200ms", &["BTC", "ETH"]);
     working.wait_rows(20);

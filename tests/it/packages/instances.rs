@@ -21,7 +21,8 @@ fn two_instances_do_not_disturb_each_other(release: Release) {
     let (brokers, exchange) = (working.rig.kafka.bootstrap(), working.rig.exchange.base_url());
     let producerd = format!(
         "symbols_file = \"symbols.toml\"\n[kafka]\nbrokers = [\"{brokers}\"]\ntopic_prefix = \"second\"\n\
-         librdkafka = {{ \"client.id\" = \"producerd-second\" }}\n[exchange.bithumb]\nbase_url = \"{exchange}\"\n"
+         librdkafka = {{ \"client.id\" = \"producerd-second\" }}\n\
+         [spool]\ndirectory = \"/var/lib/coinflow-producerd-second\"\n[exchange.bithumb]\nbase_url = \"{exchange}\"\n"
     );
     let consumerd = format!(
         "[postgres]\nconnection = \"{}\"\ntls = \"off\"\nschema = \"second\"\n[source.main]\nbrokers = [\"{brokers}\"]\n\
@@ -59,7 +60,9 @@ fn two_instances_do_not_disturb_each_other(release: Release) {
     // Each has a STATUS, a state folder, log lines and clients of its own.
     let status = |unit: &str| working.property(unit, "StatusText");
     assert!(status(PRODUCER).starts_with("2 symbols") && status("coinflow-producerd-second").starts_with("1 symbol,"));
-    working.ok("test -d /var/lib/coinflow-producerd-second");
+    working.ok("test -d /var/lib/coinflow-producerd-second/bithumb");
+    let complaints = working.journal("-u coinflow-producerd-second -p warning");
+    assert!(!complaints.iter().any(|line| line.contains("spool")), "{complaints:?}");
     assert!(
         !working.journal("-u coinflow-producerd-second").is_empty()
             && !working.journal("-u coinflow-consumerd-second").is_empty()

@@ -21,8 +21,6 @@ struct Slot {
     state: State,
     /// Why the breaker holds it, also while it is read to see whether the cause is gone.
     held: Option<String>,
-    /// The generation and position that the topic does not belong to.
-    foreign: Option<(i32, i64)>,
 }
 
 #[derive(Debug)]
@@ -34,6 +32,8 @@ enum State {
     Stopped {
         reason: String,
         look_again: Instant,
+        /// The generation and position that are known to be of another topic, whatever its ends are.
+        foreign: Option<(i32, i64)>,
     },
     /// The breaker holds it.
     Held {
@@ -121,13 +121,7 @@ impl Partitions {
         for partition in partitions {
             let epoch = self.epoch();
             self.slots.retain(|slot| slot.partition != partition);
-            self.slots.push(Slot {
-                partition: partition.clone(),
-                epoch,
-                state: State::Asked,
-                held: None,
-                foreign: None,
-            });
+            self.slots.push(Slot { partition: partition.clone(), epoch, state: State::Asked, held: None });
             asks.push((partition, epoch));
         }
         asks
@@ -159,13 +153,9 @@ impl Partitions {
         next: i64,
         before: Option<i64>,
     ) -> bool {
-        let Some(slot) = self.slot(partition).filter(|slot| slot.epoch == epoch) else { return false };
-        if slot.foreign == Some((generation, next)) {
-            return false;
-        }
-        slot.foreign = None;
-        match &mut slot.state {
-            state @ (State::Asked | State::Stopped { .. } | State::Held { .. }) => {
+        match self.stay(partition, epoch) {
+            Some(State::Stopped { foreign, .. }) if *foreign == Some((generation, next)) => false,
+            Some(state @ (State::Asked | State::Stopped { .. } | State::Held { .. })) => {
                 *state = State::Reading(Reading {
                     generation,
                     next,
@@ -183,7 +173,7 @@ impl Partitions {
 
     /// The position does not fit. True: that is new.
     pub(crate) fn stop(&mut self, partition: &Partition, epoch: Epoch, reason: &str, now: Instant) -> bool {
-        let stopped = State::Stopped { reason: reason.to_owned(), look_again: now + LOOK_AGAIN };
+        let stopped = State::Stopped { reason: reason.to_owned(), look_again: now + LOOK_AGAIN, foreign: None };
         match self.stay(partition, epoch) {
             Some(state @ (State::Asked | State::Held { .. })) => {
                 *state = stopped;
@@ -261,8 +251,8 @@ impl Partitions {
              {found}, stored is one of {known}",
             reading.next
         );
-        slot.foreign = Some((reading.generation, reading.next));
-        slot.state = State::Stopped { reason: reason.clone(), look_again: now + LOOK_AGAIN };
+        let foreign = Some((reading.generation, reading.next));
+        slot.state = State::Stopped { reason: reason.clone(), look_again: now + LOOK_AGAIN, foreign };
         // The writer is to answer anew, and not from what it holds of this stay.
         self.epochs += 1;
         slot.epoch = Epoch(self.epochs);
